@@ -1,0 +1,32 @@
+"""Every error of OpenRNN. Each is also the built-in exception that torch raises in its place."""
+
+
+class OpenRNNError(Exception):
+    """Base of all errors that OpenRNN raises on purpose."""
+
+
+class ShapeError(OpenRNNError, ValueError, RuntimeError):
+    """A tensor has the wrong rank, size or dtype.
+
+    torch raises `ValueError` for some of these and `RuntimeError` for others, so this is both.
+    """
+
+
+class ArgumentError(OpenRNNError, ValueError):
+    """An argument has a value that is out of its range."""
+
+
+class ArgumentTypeError(OpenRNNError, TypeError):
+    """An argument is of the wrong type."""
+
+
+class CellError(OpenRNNError, RuntimeError):
+    """A cell does not follow the cell protocol, or cannot be compiled."""
+
+
+class BackendError(OpenRNNError, RuntimeError):
+    """The backend that was asked for by name cannot run here."""
+
+
+class DataError(OpenRNNError, ValueError):
+    """A data file, or a model directory, cannot be used as it is."""
