@@ -1,3 +1,43 @@
 """Recurrent layers for PyTorch that you can open: write the cell, keep the speed, see inside."""
 
+from openrnn import cells
+from openrnn.cells import GRUCell, LSTMCell, RNNCell
+from openrnn.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    BackendError,
+    CellError,
+    DataError,
+    OpenRNNError,
+    ShapeError,
+    StateError,
+)
+from openrnn.layers.bidirectional import Bidirectional
+from openrnn.layers.gru import GRU
+from openrnn.layers.lstm import LSTM
+from openrnn.layers.recurrent import Recurrent
+from openrnn.layers.rnn import RNN
+from openrnn.layers.stack import Stack
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "BackendError",
+    "Bidirectional",
+    "CellError",
+    "DataError",
+    "GRUCell",
+    "LSTMCell",
+    "OpenRNNError",
+    "RNNCell",
+    "Recurrent",
+    "ShapeError",
+    "Stack",
+    "StateError",
+    "cells",
+]

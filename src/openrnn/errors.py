@@ -12,6 +12,10 @@ class ShapeError(OpenRNNError, ValueError, RuntimeError):
     """
 
 
+class StateError(ShapeError, TypeError, IndexError):
+    """A state is no tensor where one is needed, or a tuple of too few or too many tensors."""
+
+
 class ArgumentError(OpenRNNError, ValueError):
     """An argument has a value that is out of its range."""
 
@@ -24,8 +28,8 @@ class CellError(OpenRNNError, RuntimeError):
     """A cell does not follow the cell protocol, or cannot be compiled."""
 
 
-class BackendError(OpenRNNError, RuntimeError):
-    """The backend that was asked for by name cannot run here."""
+class BackendError(OpenRNNError, ValueError, RuntimeError):
+    """The backend that was asked for by name does not exist, or cannot run here."""
 
 
 class DataError(OpenRNNError, ValueError):

@@ -1,0 +1,109 @@
+"""What the cells of the box share: parameters stacked gate by gate, checks, and one step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from openrnn.errors import ShapeError, StateError
+
+
+class Cell(torch.nn.RNNCellBase):
+    """One time step with torch's parameters, `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+
+    A subclass names its `gates`, the blocks of H rows stacked in each parameter, and its `states`,
+    and writes its equations in `step`. A cell of your own need not derive from this class: any
+    `torch.nn.Module` with `forward(x, state) -> state` is a cell.
+    """
+
+    gates: ClassVar[tuple[str, ...]]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, len(self.gates), device, dtype)
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """The features of each state, by name, in order."""
+        return dict.fromkeys(self.states, self.hidden_size)
+
+    def step(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """The equations: `step(x, h, ...)`, from x_t (B, I) and the states to the next states."""
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        self._check_input(input)
+        batched = input.dim() == 2
+        x = input if batched else input.unsqueeze(0)
+        if hx is None:
+            state = tuple(x.new_zeros(x.size(0), size) for size in self.state_sizes.values())
+        else:
+            state = self._read_state(hx, batched=batched)
+            self._check_state(x, state)
+        state = self.step(x, *state)
+        if not batched:
+            state = tuple(s.squeeze(0) for s in state)
+        return state[0] if len(self.states) == 1 else state
+
+    def _check_input(self, input: Tensor) -> None:
+        name = type(self).__name__
+        if input.dim() not in (1, 2):
+            raise ShapeError(
+                f"{name}: expected an input of shape (B, {self.input_size}) or "
+                f"({self.input_size},), got {input.dim()}-D of shape {tuple(input.shape)}. "
+                "One step takes no time dimension; for a whole sequence use openrnn.Recurrent."
+            )
+        if input.size(-1) != self.input_size:
+            raise ShapeError(
+                f"{name}: expected input_size {self.input_size} in the last dimension of the "
+                f"input, got {input.size(-1)} (shape {tuple(input.shape)})"
+            )
+
+    def _read_state(self, hx: Any, *, batched: bool) -> tuple[Tensor, ...]:
+        """The user's state as a tuple of 2-D tensors."""
+        name, names = type(self).__name__, ", ".join(self.states)
+        state = (hx,) if len(self.states) == 1 else hx
+        if not isinstance(state, (tuple, list)) or not all(isinstance(s, Tensor) for s in state):
+            expected = "a Tensor" if len(self.states) == 1 else f"a tuple or list ({names})"
+            raise StateError(f"{name}: expected the state to be {expected}, got {_describe(hx)}")
+        if len(state) != len(self.states):
+            raise StateError(
+                f"{name}: expected {len(self.states)} states ({names}), got {len(state)}"
+            )
+        for label, s in zip(self.states, state, strict=True):
+            if s.dim() not in (1, 2):
+                raise ShapeError(
+                    f"{name}: expected state {label} to be 1-D or 2-D, "
+                    f"got {s.dim()}-D of shape {tuple(s.shape)}"
+                )
+        return tuple(state) if batched else tuple(s.unsqueeze(0) for s in state)
+
+    def _check_state(self, x: Tensor, state: tuple[Tensor, ...]) -> None:
+        for (label, size), s in zip(self.state_sizes.items(), state, strict=True):
+            if s.shape != (x.size(0), size):
+                raise ShapeError(
+                    f"{type(self).__name__}: expected state {label} of shape "
+                    f"{(x.size(0), size)} (batch of the input, features), got {tuple(s.shape)}"
+                )
+            if s.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+                raise ShapeError(
+                    f"{type(self).__name__}: expected state {label} of the input's dtype "
+                    f"{x.dtype}, got {s.dtype}. Convert it: state.to({x.dtype})"
+                )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return (
+            f"{type(value).__name__} of {', '.join(type(v).__name__ for v in value) or 'nothing'}"
+        )
+    return type(value).__name__

@@ -1,0 +1,95 @@
+"""Two cells over one sequence, one from each end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrnn.errors import ArgumentError, StateError
+from openrnn.layers.layer import Layer, check_bool
+from openrnn.layers.recurrent import Recurrent
+from openrnn.sequence import Sequence
+
+_MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": lambda a, b: torch.cat((a, b), dim=-1),
+    "sum": lambda a, b: a + b,
+    "mean": lambda a, b: (a + b) / 2,
+}
+
+
+class Bidirectional(Layer):
+    """Runs one cell forward and another backward over a sequence, and merges their outputs.
+
+        output_t = [forward_t, backward_t], forward_t + backward_t, or half of that
+
+    Args:
+        forward_cell: the cell that runs from the first step to the last.
+        backward_cell: the cell that runs from the last step to the first.
+        merge: "concat", "sum" or "mean"; the last two need outputs of equal size.
+            Default: "concat".
+        batch_first: input and output are (B, T, features). Default: False.
+        backend: as in `Recurrent`. Default: "auto".
+
+    Shapes:
+        input: (T, B, I); (T, I) without a batch; or a PackedSequence.
+        state: a pair, the states of the forward and of the backward cell; either may be None.
+
+    Returns:
+        output: (T, B, 2·H) with merge="concat", else (T, B, H).
+        state: a pair, each cell's state after its own last step; the backward cell's is at the
+            first time step.
+
+    Raises:
+        ArgumentError: an unknown merge.
+        ShapeError, StateError, CellError, BackendError: as in `Recurrent`.
+
+    Source: Schuster and Paliwal, "Bidirectional recurrent neural networks", 1997.
+
+    Example:
+        >>> layer = Bidirectional(torch.nn.GRUCell(30, 20), torch.nn.GRUCell(30, 20))
+        >>> output, (h_forward, h_backward) = layer(torch.randn(12, 3, 30))
+        >>> output.shape
+        torch.Size([12, 3, 40])
+    """
+
+    def __init__(
+        self,
+        forward_cell: nn.Module,
+        backward_cell: nn.Module,
+        *,
+        merge: str = "concat",
+        batch_first: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.batch_first = check_bool("batch_first", batch_first)
+        if merge not in _MERGES:
+            known = ", ".join(map(repr, _MERGES))
+            raise ArgumentError(
+                f"Bidirectional: expected merge to be one of {known}, got {merge!r}"
+            )
+        self.merge = merge
+        self.forward_layer = Recurrent(forward_cell, backend=backend)
+        self.backward_layer = Recurrent(backward_cell, reverse=True, backend=backend)
+
+    def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
+        if state is None:
+            state = (None, None)
+        if isinstance(state, Tensor) or len(state) != 2:
+            count = "a Tensor" if isinstance(state, Tensor) else f"{len(state)} states"
+            raise StateError(
+                f"Bidirectional: expected the state to be a pair, the forward cell's and the "
+                f"backward cell's, got {count}"
+            )
+        own, other = (None, None) if parameters is None else parameters
+        forward, forward_state = self.forward_layer.scan(sequence, state[0], own)
+        backward, backward_state = self.backward_layer.scan(sequence, state[1], other)
+        merged = _MERGES[self.merge](forward.data, backward.data)
+        return sequence.with_data(merged), (forward_state, backward_state)
+
+    def extra_repr(self) -> str:
+        options = [f"merge={self.merge!r}"] if self.merge != "concat" else []
+        return ", ".join(options + ["batch_first=True"] * self.batch_first)

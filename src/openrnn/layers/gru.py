@@ -1,0 +1,84 @@
+"""Layers of gated recurrent units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openrnn.cells.gru import GRUCell
+from openrnn.errors import ArgumentError
+from openrnn.layers.dropin import DropIn
+
+
+class GRU(DropIn):
+    """Gated recurrent units over a sequence: a drop-in for `torch.nn.GRU`.
+
+    Each layer and direction is a `GRUCell`, whose documentation has the equations; its parameters
+    here are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, with `_reverse` behind for
+    the backward direction.
+
+    Args:
+        input_size: features I of each x_t, ≥ 1.
+        hidden_size: units H, ≥ 1.
+        num_layers: layers L, one on the other, ≥ 1. Default: 1.
+        bias: with the biases b_ih and b_hh, or without. Default: True.
+        batch_first: input and output are (B, T, features). The states stay (D·L, B, H).
+            Default: False.
+        dropout: probability, 0 to 1, that an output feature of a layer is zeroed in training;
+            never after the last layer. Default: 0.
+        bidirectional: a second set of cells runs from the last step to the first. Default: False.
+        device, dtype: of the parameters. Default: torch's defaults.
+        backend: "auto", the best that can run, or "eager", a plain loop. Default: "auto".
+
+    Shapes, with D = 2 directions if bidirectional, else 1:
+        input: (T, B, I); (T, I) without a batch; or a PackedSequence.
+        hx: h_0, (D·L, B, H), or (D·L, H) without a batch. Default: zeros.
+
+    Returns:
+        output: (T, B, D·H), the last layer's h_t at every step; packed if the input is.
+        h_n: (D·L, B, H), each layer's and direction's state after its last step.
+
+    Raises:
+        ArgumentError, ValueError, TypeError: an argument of the constructor out of its range.
+        ShapeError: input or state of the wrong rank, size or dtype.
+        StateError: the state is not a tensor.
+        BackendError: no such backend.
+
+    Source: as `GRUCell`.
+
+    Example:
+        >>> gru = GRU(30, 20, bidirectional=True)
+        >>> output, h_n = gru(torch.randn(12, 3, 30))
+        >>> output.shape, h_n.shape
+        (torch.Size([12, 3, 40]), torch.Size([2, 3, 20]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str = "auto",
+        proj_size: int | None = None,
+    ) -> None:
+        if proj_size is not None:
+            raise ArgumentError(f"GRU: only LSTM takes proj_size, got proj_size={proj_size}")
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self._build(lambda size: GRUCell(size, hidden_size, bias, device="meta"), backend)

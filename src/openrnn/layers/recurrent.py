@@ -1,0 +1,123 @@
+"""Any cell over a sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from openrnn import backends
+from openrnn.backends.backend import Parameters
+from openrnn.errors import ArgumentTypeError, CellError, ShapeError
+from openrnn.layers.layer import Layer, check_bool
+from openrnn.sequence import Sequence
+from openrnn.state import StateSpec, state_spec
+
+
+class Recurrent(Layer):
+    """Runs any cell over a sequence: yours, one of `openrnn.cells`, or one of torch.nn.
+
+        s_t = cell(x_t, s_{t-1})        t = 1 … T, or T … 1 with reverse
+        output_t = the first tensor of s_t
+
+    A cell is any module with `forward(x, state) -> state`, where a state is a tensor, or a tuple of
+    tensors, of (B, features). It may say what its states are by
+    `state_sizes = {"h": 20, "c": 20}`, name to features, in order. Without that, its states have
+    `hidden_size` features, and one trial on the meta device tells a tensor from a pair.
+
+    Args:
+        cell: the cell, a `torch.nn.Module`.
+        reverse: run from the last step to the first. The output stays in order of time.
+            Default: False.
+        batch_first: input and output are (B, T, features). Default: False, (T, B, features).
+        backend: "auto", the best that can run, or "eager", the cell's own forward in a plain loop.
+            Default: "auto".
+
+    Shapes:
+        input: (T, B, I); (T, I) without a batch; or a PackedSequence.
+        state: (B, H), or a tuple or list of such, (H) without a batch. Default: zeros.
+
+    Returns:
+        output: (T, B, H), in the layout of the input, every step's first state.
+        state: the state after the last step, as the cell returns it.
+
+    Raises:
+        ShapeError, StateError: an input or a state that does not fit.
+        CellError: the cell does not follow the protocol.
+        BackendError: no such backend.
+
+    Example:
+        >>> layer = Recurrent(torch.nn.LSTMCell(30, 20))
+        >>> output, (h_n, c_n) = layer(torch.randn(12, 3, 30))
+        >>> output.shape, h_n.shape
+        (torch.Size([12, 3, 20]), torch.Size([3, 20]))
+    """
+
+    def __init__(
+        self,
+        cell: nn.Module,
+        *,
+        reverse: bool = False,
+        batch_first: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.batch_first = check_bool("batch_first", batch_first)
+        if not isinstance(cell, nn.Module):
+            raise ArgumentTypeError(
+                f"Recurrent: expected a cell, a torch.nn.Module, got {type(cell).__name__}"
+            )
+        if isinstance(cell, (Layer, nn.RNNBase)):
+            raise CellError(
+                f"Recurrent: expected a cell, which makes one time step, got the layer "
+                f"{type(cell).__name__}, which runs over time already. Use it as it is."
+            )
+        self.cell = cell
+        self.reverse = check_bool("reverse", reverse)
+        self.backend = backends.check(backend)
+        self._spec: StateSpec | None = None  # found out at the first call
+
+    def scan(
+        self, sequence: Sequence, state: Any, parameters: Parameters | None = None
+    ) -> tuple[Sequence, Any]:
+        self._check_features(sequence)
+        spec, states = self._initial(sequence, state)
+        output, states = backends.resolve(self.backend)(
+            self.cell, parameters, sequence, states, spec, reverse=self.reverse
+        )
+        return output, spec.wrap(tuple(map(sequence.write_state, states)))
+
+    def _initial(self, sequence: Sequence, state: Any) -> tuple[StateSpec, tuple[Tensor, ...]]:
+        """What the cell's states are, and their values before the first step."""
+        owner = f"{type(self).__name__}({type(self.cell).__name__})"
+        spec = self._spec
+        if spec is None:
+            try:
+                spec = self._spec = state_spec(self.cell, sequence.data)
+            except CellError:
+                if state is None:
+                    raise
+                # The states that the user gives show their structure as well.
+                count = 1 if isinstance(state, Tensor) else len(state)
+                names = tuple(f"state {i}" for i in range(count))
+                spec = StateSpec(names, None, single=isinstance(state, Tensor))
+        if state is None:
+            return spec, spec.zeros(sequence.data, sequence.batch_size)
+        states = spec.read(state, sequence.batch_size if sequence.batched else None, owner)
+        return spec, tuple(map(sequence.read_state, states))
+
+    def _check_features(self, sequence: Sequence) -> None:
+        expected = getattr(self.cell, "input_size", None)
+        if isinstance(expected, int) and sequence.features != expected:
+            raise ShapeError(
+                f"Recurrent({type(self.cell).__name__}): expected input_size {expected} in the "
+                f"last dimension of the input, got {sequence.features}"
+            )
+
+    def extra_repr(self) -> str:
+        options = {"reverse": False, "batch_first": False, "backend": "auto"}
+        return ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name, default in options.items()
+            if getattr(self, name) != default
+        )

@@ -1,0 +1,153 @@
+"""What the states of a cell are: their names, sizes, and whether they come as one tensor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrnn.errors import CellError, ShapeError, StateError
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """The states of a cell, in order.
+
+    `sizes` are their features, or None where only the states that the user gave tell the structure.
+    A `single` state goes into the cell, and comes out of it, as a tensor; several as a tuple.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...] | None
+    single: bool
+
+    def zeros(self, x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+        """The states before the first step where the user gives none, of the dtype of x."""
+        assert self.sizes is not None
+        return tuple(x.new_zeros(batch_size, size) for size in self.sizes)
+
+    def read(self, state: Any, batch_size: int | None, owner: str) -> tuple[Tensor, ...]:
+        """The user's state, a tensor, tuple or list of (B, features), as a checked tuple.
+
+        `batch_size` is None for input without a batch, whose states are (features).
+        """
+        states = (state,) if self.single and isinstance(state, Tensor) else state
+        names = ", ".join(self.names)
+        if not isinstance(states, (tuple, list)) or not all(isinstance(s, Tensor) for s in states):
+            expected = "a Tensor" if self.single else f"a tuple or list of Tensors ({names})"
+            raise StateError(
+                f"{owner}: expected the state to be {expected}, got {type(state).__name__}"
+            )
+        if len(states) != len(self.names):
+            raise StateError(
+                f"{owner}: expected {len(self.names)} state(s) ({names}), got {len(states)}"
+            )
+        for index, (name, tensor) in enumerate(zip(self.names, states, strict=True)):
+            batch = () if batch_size is None else (batch_size,)
+            features = tensor.shape[-1:] if self.sizes is None else (self.sizes[index],)
+            if tuple(tensor.shape) != (*batch, *features):
+                meaning = "batch of the input, features" if batch else "features, without a batch"
+                raise ShapeError(
+                    f"{owner}: expected state {name} of shape {(*batch, *features)} ({meaning}), "
+                    f"got {tuple(tensor.shape)}"
+                )
+        return tuple(states)
+
+    def wrap(self, states: tuple[Tensor, ...]) -> Any:
+        """The form in which the cell takes its states."""
+        return states[0] if self.single else states
+
+    def unwrap(self, state: Any, batch_size: int, owner: str) -> tuple[Tensor, ...]:
+        """What the cell returned, as a tuple.
+
+        Raises:
+            CellError: it is not a next state.
+        """
+        states = (state,) if self.single else state
+        if (
+            not isinstance(states, (tuple, list))
+            or len(states) != len(self.names)
+            or not all(isinstance(s, Tensor) for s in states)
+        ):
+            expected = "a Tensor" if self.single else f"a tuple of {len(self.names)} Tensors"
+            raise CellError(
+                f"{owner}: expected forward to return the next state, {expected}, "
+                f"got {_describe(state)}"
+            )
+        if self.sizes is not None:
+            expected_shapes = [(batch_size, size) for size in self.sizes]
+            shapes = [tuple(s.shape) for s in states]
+            if shapes != expected_shapes:
+                raise CellError(
+                    f"{owner}: expected forward to return the next state, "
+                    f"{', '.join(self.names)} of shape {_join(expected_shapes)}, "
+                    f"got {_join(shapes)}. {_REMEDY}"
+                )
+        return tuple(states)
+
+
+_REMEDY = "A cell names its states and their features by state_sizes = {'h': 20, 'c': 20}, say."
+
+
+def state_spec(cell: nn.Module, x: Tensor) -> StateSpec:
+    """What the cell says of its states, by `state_sizes` or, without it, by one trial.
+
+    Args:
+        cell: `cell(x, state) -> state`.
+        x: an input of the cell, (B, I); only its shape and dtype matter.
+
+    Raises:
+        CellError: `state_sizes` is not understood, or there is none and neither one state of
+            `hidden_size` features nor a pair of such fits the cell.
+    """
+    sizes = getattr(cell, "state_sizes", None)
+    name = type(cell).__name__
+    if sizes is not None:
+        if (
+            not isinstance(sizes, Mapping)
+            or not sizes
+            or not all(isinstance(s, int) and s > 0 for s in sizes.values())
+        ):
+            raise CellError(f"{name}: state_sizes is {sizes!r}, not names to features. {_REMEDY}")
+        return StateSpec(tuple(sizes), tuple(sizes.values()), single=len(sizes) == 1)
+    size = getattr(cell, "hidden_size", None)
+    if not isinstance(size, int):
+        raise CellError(f"{name} has neither state_sizes nor an integer hidden_size. {_REMEDY}")
+    reasons = []
+    for names in (("h",), ("h", "c")):
+        spec = StateSpec(names, (size,) * len(names), single=len(names) == 1)
+        try:
+            _try(cell, x, spec)
+        except Exception as error:  # noqa: BLE001  the user's cell may raise anything; it is told below
+            reasons.append(f"with {len(names)} state(s) {', '.join(names)}: {error}")
+        else:
+            return spec
+    raise CellError(
+        f"{name} has no state_sizes, and neither one state nor a pair of hidden_size = {size} "
+        f"features fits its forward. {_REMEDY} Tried " + "; ".join(reasons)
+    )
+
+
+def _try(cell: nn.Module, x: Tensor, spec: StateSpec) -> None:
+    """Calls a copy of the cell on the meta device, which computes shapes only."""
+    batch_size = 3  # so that unpacking a single state as a pair fails
+    trial = copy.deepcopy(cell).to("meta")
+    meta = torch.empty(batch_size, x.size(-1), dtype=x.dtype, device="meta")
+    with torch.no_grad():
+        new = trial.forward(meta, spec.wrap(spec.zeros(meta, batch_size)))
+    spec.unwrap(new, batch_size, type(cell).__name__)
+
+
+def _join(shapes: list[Any]) -> str:
+    return " and ".join(map(str, shapes))
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(type(v).__name__ for v in value) or "nothing"
+        return f"a {type(value).__name__} of {inner}"
+    return f"a {type(value).__name__}"
