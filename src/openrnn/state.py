@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,27 +35,10 @@ class StateSpec:
 
         `batch_size` is None for input without a batch, whose states are (features).
         """
-        states = (state,) if self.single and isinstance(state, Tensor) else state
-        names = ", ".join(self.names)
-        if not isinstance(states, (tuple, list)) or not all(isinstance(s, Tensor) for s in states):
-            expected = "a Tensor" if self.single else f"a tuple or list of Tensors ({names})"
-            raise StateError(
-                f"{owner}: expected the state to be {expected}, got {type(state).__name__}"
-            )
-        if len(states) != len(self.names):
-            raise StateError(
-                f"{owner}: expected {len(self.names)} state(s) ({names}), got {len(states)}"
-            )
-        for index, (name, tensor) in enumerate(zip(self.names, states, strict=True)):
-            batch = () if batch_size is None else (batch_size,)
-            features = tensor.shape[-1:] if self.sizes is None else (self.sizes[index],)
-            if tuple(tensor.shape) != (*batch, *features):
-                meaning = "batch of the input, features" if batch else "features, without a batch"
-                raise ShapeError(
-                    f"{owner}: expected state {name} of shape {(*batch, *features)} ({meaning}), "
-                    f"got {tuple(tensor.shape)}"
-                )
-        return tuple(states)
+        batch = () if batch_size is None else (batch_size,)
+        meaning = "batch of the input, features" if batch else "features, without a batch"
+        shapes = None if self.sizes is None else [(*batch, size) for size in self.sizes]
+        return check_states(state, self.names, shapes, meaning, owner)
 
     def wrap(self, states: tuple[Tensor, ...]) -> Any:
         """The form in which the cell takes its states."""
@@ -88,6 +71,68 @@ class StateSpec:
                     f"got {_join(shapes)}. {_REMEDY}"
                 )
         return tuple(states)
+
+
+def check_states(
+    state: Any,
+    names: tuple[str, ...],
+    shapes: Sequence[tuple[int, ...]] | None,
+    meaning: str,
+    owner: str,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, ...]:
+    """The user's states as a tuple, if they are what was expected.
+
+    Args:
+        state: a tensor if there is one name, else a tuple or a list.
+        names: of the states, in order.
+        shapes: of the states, or None for any.
+        meaning: of the dimensions in shapes, for messages.
+        owner: the layer or cell that messages name.
+        dtype: of the states, or None for any; under autocast any will do.
+
+    Raises:
+        StateError: not the expected number of tensors.
+        ShapeError: a tensor of another shape or dtype.
+    """
+    wanted = ", ".join(names)
+    states = (state,) if len(names) == 1 and isinstance(state, Tensor) else state
+    if (
+        not isinstance(states, (tuple, list))
+        or not all(isinstance(tensor, Tensor) for tensor in states)
+        or (len(names) == 1 and states is state)
+    ):
+        form = "a Tensor" if len(names) == 1 else "a tuple or list of Tensors"
+        raise StateError(
+            f"{owner}: expected the state to be {form} ({wanted}), got {_describe(state)}"
+        )
+    if len(states) != len(names):
+        raise StateError(f"{owner}: expected {len(names)} states ({wanted}), got {len(states)}")
+    for index, (name, tensor) in enumerate(zip(names, states, strict=True)):
+        if shapes is not None and tensor.shape != shapes[index]:
+            raise ShapeError(
+                f"{owner}: expected state {name} of shape {shapes[index]} ({meaning}), "
+                f"got {tuple(tensor.shape)}"
+            )
+        if (
+            dtype is not None
+            and tensor.dtype != dtype
+            and not torch.is_autocast_enabled(tensor.device.type)
+        ):
+            raise ShapeError(
+                f"{owner}: expected state {name} of the input's dtype {dtype}, "
+                f"got {tensor.dtype}. Convert it: {name}.to({dtype})"
+            )
+    return tuple(states)
+
+
+def check_dtype(input: Tensor, weight: Tensor, owner: str) -> None:
+    """Raises a ShapeError if input and weight differ in dtype; under autocast they may."""
+    if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
+        raise ShapeError(
+            f"{owner}: the input's dtype {input.dtype} does not match the weights' {weight.dtype}. "
+            f"Convert the input: input.to({weight.dtype}), or the module: .to({input.dtype})"
+        )
 
 
 _REMEDY = "A cell names its states and their features by state_sizes = {'h': 20, 'c': 20}, say."

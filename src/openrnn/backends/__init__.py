@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 
+import torch
+
 from openrnn.backends import eager
 from openrnn.backends.backend import Backend
 from openrnn.errors import BackendError
@@ -31,7 +33,8 @@ def check(name: str) -> str:
 def resolve(name: str) -> Backend:
     """The backend of this name; "auto" is the best that can run."""
     if name == "auto":
-        _log_auto()
+        if not torch.compiler.is_compiling():  # a log line would break the graph
+            _log_auto()
         name = "eager"
     return BACKENDS[name]
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from openrnn.errors import ShapeError, StateError
+from openrnn.errors import ShapeError
+from openrnn.state import check_dtype, check_states
 
 
 class Cell(torch.nn.RNNCellBase):
@@ -47,8 +48,16 @@ class Cell(torch.nn.RNNCellBase):
         if hx is None:
             state = tuple(x.new_zeros(x.size(0), size) for size in self.state_sizes.values())
         else:
-            state = self._read_state(hx, batched=batched)
-            self._check_state(x, state)
+            batch = (input.size(0),) if batched else ()
+            state = check_states(
+                hx,
+                self.states,
+                [(*batch, size) for size in self.state_sizes.values()],
+                "batch of the input, features" if batched else "features, without a batch",
+                type(self).__name__,
+                input.dtype,
+            )
+            state = state if batched else tuple(s.unsqueeze(0) for s in state)
         state = self.step(x, *state)
         if not batched:
             state = tuple(s.squeeze(0) for s in state)
@@ -67,43 +76,4 @@ class Cell(torch.nn.RNNCellBase):
                 f"{name}: expected input_size {self.input_size} in the last dimension of the "
                 f"input, got {input.size(-1)} (shape {tuple(input.shape)})"
             )
-
-    def _read_state(self, hx: Any, *, batched: bool) -> tuple[Tensor, ...]:
-        """The user's state as a tuple of 2-D tensors."""
-        name, names = type(self).__name__, ", ".join(self.states)
-        state = (hx,) if len(self.states) == 1 else hx
-        if not isinstance(state, (tuple, list)) or not all(isinstance(s, Tensor) for s in state):
-            expected = "a Tensor" if len(self.states) == 1 else f"a tuple or list ({names})"
-            raise StateError(f"{name}: expected the state to be {expected}, got {_describe(hx)}")
-        if len(state) != len(self.states):
-            raise StateError(
-                f"{name}: expected {len(self.states)} states ({names}), got {len(state)}"
-            )
-        for label, s in zip(self.states, state, strict=True):
-            if s.dim() not in (1, 2):
-                raise ShapeError(
-                    f"{name}: expected state {label} to be 1-D or 2-D, "
-                    f"got {s.dim()}-D of shape {tuple(s.shape)}"
-                )
-        return tuple(state) if batched else tuple(s.unsqueeze(0) for s in state)
-
-    def _check_state(self, x: Tensor, state: tuple[Tensor, ...]) -> None:
-        for (label, size), s in zip(self.state_sizes.items(), state, strict=True):
-            if s.shape != (x.size(0), size):
-                raise ShapeError(
-                    f"{type(self).__name__}: expected state {label} of shape "
-                    f"{(x.size(0), size)} (batch of the input, features), got {tuple(s.shape)}"
-                )
-            if s.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-                raise ShapeError(
-                    f"{type(self).__name__}: expected state {label} of the input's dtype "
-                    f"{x.dtype}, got {s.dtype}. Convert it: state.to({x.dtype})"
-                )
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return (
-            f"{type(value).__name__} of {', '.join(type(v).__name__ for v in value) or 'nothing'}"
-        )
-    return type(value).__name__
+        check_dtype(input, self.weight_ih, name)

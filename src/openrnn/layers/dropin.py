@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from openrnn import backends
 from openrnn.backends.backend import Parameters
-from openrnn.errors import ShapeError, StateError
+from openrnn.errors import ShapeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import Layer
 from openrnn.layers.stack import Stack
 from openrnn.sequence import Sequence
+from openrnn.state import check_dtype, check_states
 
 # (input_size) -> the cell of one layer and direction, on the meta device: its structure alone.
 MakeCell = Callable[[int], nn.Module]
@@ -30,6 +31,7 @@ class DropIn(nn.RNNBase, Layer):
 
     states: tuple[str, ...] = ("h",)
     dropout: float
+    weight_ih_l0: Tensor
     backend: str
 
     def _build(self, make_cell: MakeCell, backend: str) -> None:
@@ -94,48 +96,21 @@ class DropIn(nn.RNNBase, Layer):
                 f"{owner}: expected input_size {self.input_size} in the last dimension of the "
                 f"input, got {sequence.features}"
             )
-        data, weight = sequence.data, self.weight_ih_l0
-        if data.dtype != weight.dtype and not torch.is_autocast_enabled(data.device.type):
-            raise ShapeError(
-                f"{owner}: input dtype {data.dtype} does not match weight dtype {weight.dtype}. "
-                f"Convert input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
-            )
+        check_dtype(sequence.data, self.weight_ih_l0, owner)
 
     def _check_state(self, sequence: Sequence, hx: Any) -> tuple[Tensor, ...]:
         """The states as a tuple of tensors of torch's shapes."""
-        owner = type(self).__name__
-        wanted = " and ".join(f"{name}_0" for name in self.states)
-        tensors = (hx,) if isinstance(hx, Tensor) and len(self.states) == 1 else hx
-        if not isinstance(tensors, (tuple, list)) or not all(
-            isinstance(tensor, Tensor) for tensor in tensors
-        ):
-            form = "a Tensor" if len(self.states) == 1 else "a tuple or list of Tensors"
-            raise StateError(
-                f"{owner}: expected the state to be {form}, {wanted}, got {type(hx).__name__}"
-            )
-        if len(tensors) != len(self.states):
-            raise StateError(
-                f"{owner}: expected {len(self.states)} state(s), {wanted}, got {len(tensors)}"
-            )
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch = (sequence.batch_size,) if sequence.batched else ()
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
-        for name, tensor in zip(self.states, tensors, strict=True):
-            shape = (layers, *batch, sizes[name])
-            if tuple(tensor.shape) != shape:
-                meaning = "layers · directions, " + "batch, " * len(batch) + "features"
-                raise ShapeError(
-                    f"{owner}: expected {name}_0 of shape {shape} ({meaning}), "
-                    f"got {tuple(tensor.shape)}"
-                )
-            if tensor.dtype != sequence.data.dtype and not torch.is_autocast_enabled(
-                tensor.device.type
-            ):
-                raise ShapeError(
-                    f"{owner}: expected {name}_0 of the input's dtype {sequence.data.dtype}, "
-                    f"got {tensor.dtype}. Convert it: {name}_0.to({sequence.data.dtype})"
-                )
-        return tuple(tensors)
+        return check_states(
+            hx,
+            tuple(f"{name}_0" for name in self.states),
+            [(layers, *batch, sizes[name]) for name in self.states],
+            "layers · directions, " + "batch, " * len(batch) + "features",
+            type(self).__name__,
+            sequence.data.dtype,
+        )
 
     def extra_repr(self) -> str:
         shown = super().extra_repr()

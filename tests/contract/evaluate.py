@@ -1,0 +1,76 @@
+"""All that a recurrent module computes, and the one rule by which two are compared."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+Results = dict[str, Tensor]
+
+
+def tensors(value: Any, name: str) -> Results:
+    """All tensors of a nested structure, by their place in it."""
+    if value is None:
+        return {}
+    if isinstance(value, PackedSequence):
+        return {name: value.data}
+    if isinstance(value, Tensor):
+        return {name: value}
+    found: Results = {}
+    for index, item in enumerate(value):
+        found |= tensors(item, f"{name}.{index}")
+    return found
+
+
+def convert(value: Any, dtype: torch.dtype) -> Any:
+    """The structure with its tensors as leaves of this dtype that want a gradient."""
+    if value is None:
+        return None
+    if isinstance(value, PackedSequence):
+        return value._replace(data=convert(value.data, dtype))
+    if isinstance(value, Tensor):
+        strided = torch.empty_strided(value.size(), value.stride(), dtype=dtype)
+        return strided.copy_(value).requires_grad_()
+    return type(value)(convert(item, dtype) for item in value)
+
+
+def evaluate(module: nn.Module, input: Any, state: Any, dtype: torch.dtype) -> Results:
+    """Outputs, final states and the gradients of the input, the initial states and each parameter.
+
+    Gradients come in on the outputs and on the final states, from the same random numbers for every
+    module that gives the same shapes.
+    """
+    module = copy.deepcopy(module).to(dtype)
+    input, state = convert(input, dtype), convert(state, dtype)
+    output, final = module(input, state)
+    results = tensors(output, "output") | tensors(final, "final")
+    generator = torch.Generator().manual_seed(1)
+    loss = torch.zeros((), dtype=dtype)
+    for result in results.values():
+        weight = torch.randn(result.shape, generator=generator, dtype=torch.float64)
+        loss = loss + (result * weight.to(dtype)).sum()
+    leaves = tensors(input, "input") | tensors(state, "initial") | dict(module.named_parameters())
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    named = {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
+    return {name: t.detach() for name, t in (results | named).items()}
+
+
+def assert_as_exact(ours: Results, peer: Results, truth: Results, dtype: torch.dtype) -> None:
+    """Our error against float64 is at most twice the peer's at the same dtype, plus a small floor.
+
+    The floor is a few roundings at the size of the result: the peer may happen to be exact.
+    """
+    assert ours.keys() == peer.keys() == truth.keys()
+    for name, exact in truth.items():
+        assert ours[name].shape == exact.shape, name
+        assert ours[name].dtype == dtype, name
+        if exact.numel() == 0:
+            continue
+        floor = 16 * torch.finfo(dtype).eps * max(1.0, exact.abs().max().item())
+        error = (ours[name].double() - exact).abs().max().item()
+        allowed = 2 * (peer[name].double() - exact).abs().max().item() + floor
+        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}"
