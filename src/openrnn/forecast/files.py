@@ -1,0 +1,67 @@
+"""Writing files and directories so that a reader sees the old or the new one, never a part."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrnn.errors import ArgumentError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it becomes `path` if the block ends without an error."""
+    # The ending stays, as matplotlib tells the format by it.
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory to write to; it takes the place of `path` if all went well."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    replaced = path.with_name(f".{os.getpid()}-{path.name}-replaced")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(directory: Path, asked_by: str = "--out") -> None:
+    """Make `directory` if need be; raise `ArgumentError` if no file can be written in it."""
+    probe = directory / f".{os.getpid()}-probe"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ArgumentError(
+            f"{asked_by}: expected a directory that can be written to, received '{directory}': "
+            f"{error.strerror or error}; give another {asked_by}"
+        ) from None
+
+
+def check_writable_file(path: Path, asked_by: str = "--out") -> None:
+    """Raise `ArgumentError` if the file `path` cannot be written."""
+    if path.is_dir():
+        raise ArgumentError(
+            f"{asked_by}: expected the name of a file, received the directory '{path}'; "
+            f"give for example {asked_by} {path / 'next.csv'}"
+        )
+    check_writable(path.parent, asked_by)
