@@ -59,9 +59,9 @@ class Job(click.Command):
             reason = error.strerror or str(error)
             raise click.UsageError(f"cannot read or write{where}: {reason}", ctx) from error
         except KeyboardInterrupt as error:
-            if not error.args:
-                raise
-            _say_error(ctx.command_path, str(error))
+            if sys.stderr.isatty():
+                click.echo(err=True)  # below the ^C that the terminal shows
+            _say_error(ctx.command_path, str(error) or "stopped; nothing was written")
             raise click.exceptions.Exit(INTERRUPTED) from None
 
 
@@ -70,6 +70,7 @@ def _say_error(command: str, message: str) -> None:
 
 
 @click.group(
+    "openrnn",
     cls=OneLineErrors,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,8 +83,13 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+_METAVARS = {int: "N", float: "X"}
+
+
 def _option(name: str, kind: Any, text: str, **more: Any) -> Callable[[Any], Any]:
-    shown = more.get("default") is not None
+    shown = more.get("default") not in (None, "")
+    if kind in _METAVARS:
+        more.setdefault("metavar", _METAVARS[kind])
     return click.option(name, type=kind, help=text, show_default=shown, **more)
 
 
@@ -93,7 +99,9 @@ def _option(name: str, kind: Any, text: str, **more: Any) -> Callable[[Any], Any
 @_option("--window", int, "Rows to look back at.", default=12)
 @_option("--horizon", int, "Rows to forecast ahead, all at once.", default=1)
 @_option("--unit", str, "Unit of the target, for labels.", default="", metavar="TEXT")
-@_option("--out", click.Path(path_type=Path), "Where to write. [default: forecast-COLUMN]")
+@_option(
+    "--out", click.Path(path_type=Path), "Where to write. [default: forecast-COLUMN]", metavar="DIR"
+)
 @_option("--resume", bool, "Go on with an interrupted run.", is_flag=True)
 @_option("--overwrite", bool, "Replace the results of another run.", is_flag=True)
 @_option("--date", str, "Column of dates. [default: found by its name]", metavar="COLUMN")
@@ -105,7 +113,7 @@ def _option(name: str, kind: Any, text: str, **more: Any) -> Callable[[Any], Any
 )
 @_option("--test", float, "Fraction of the rows, the last ones, to test on.", default=0.25)
 @_option("--validation", float, "Fraction before them, to stop the training by.", default=0.15)
-@_option("--cell", str, "lstm, gru or rnn.", default="lstm")
+@_option("--cell", str, "lstm, gru or rnn.", default="lstm", metavar="NAME")
 @_option("--hidden", int, "Size of the hidden state.", default=64)
 @_option("--layers", int, "Recurrent layers on each other.", default=1)
 @_option("--epochs", int, "Most passes over the training part.", default=100)
@@ -188,3 +196,7 @@ def predict(
     if out is not None:
         prediction.to_csv(out)
         click.echo(f"Written   {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ class Dates:
 def read_dates(table: Table, column: str | None = None, date_format: str | None = None) -> Dates:
     """Parse the dates of `table`; raise `DataError` unless each is later than the one before."""
     name = _find_column(table) if column is None else column
-    text = pd.Series(table.column(name, "--date"), dtype="str")
+    text = pd.Series(table.column(name, "--date"), dtype="str", name=name)
     if date_format is not None:
         _check_format(date_format, text)
     chosen = date_format or _choose_format(table, name, text)
@@ -68,7 +68,7 @@ def _find_column(table: Table) -> str:
         if name in by_name:
             return by_name[name]
     for name, cells in table.columns.items():
-        head = pd.Series(cells[:100], dtype="str")
+        head = pd.Series(cells[:100], dtype="str", name=name)
         if pd.to_numeric(head, errors="coerce").notna().any():
             continue  # a number such as 2012 would pass as a year
         if any(_parse(head, each).notna().all() for each in _candidates(head)):
@@ -123,10 +123,10 @@ def _choose_format(table: Table, name: str, text: "pd.Series[str]") -> str:
 def _parse(text: "pd.Series[str]", date_format: str) -> "pd.Series[pd.Timestamp]":
     try:
         return pd.to_datetime(text, format=date_format, errors="coerce")
-    except ValueError as error:  # offsets that differ between rows
+    except ValueError:  # offsets that differ between rows
         raise DataError(
-            f"dates: expected one time zone in all rows, received several ({error}); "
-            "write all dates in UTC"
+            f"column '{text.name}': expected dates in one time zone, received several offsets "
+            "from UTC; write all dates in UTC"
         ) from None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from openrnn.errors import DataError
 from openrnn.forecast.baselines import persistence, same_day_last_year
 from openrnn.forecast.data import Data
 from openrnn.forecast.features import Scale
@@ -52,6 +53,11 @@ def evaluate(model: Forecaster, windows: Windows, data: Data, scale: Scale) -> E
     horizon = windows.horizon
     actual = values[rows[:, None] + np.arange(1, horizon + 1)]
     forecast = unscale(forecast_windows(model, reading_loader(windows)).numpy(), scale)
+    if not np.isfinite(forecast).all():
+        raise DataError(
+            f"{data.path.name}: expected numbers that the model can take, received some in the "
+            "test part so extreme that its forecasts are infinite; look for such values"
+        )
     same = persistence(values, rows, horizon)
     last_year = same_day_last_year(values, dates, rows, horizon)
     return Evaluation(

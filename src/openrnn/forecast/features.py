@@ -30,7 +30,8 @@ class Scale:
 
     def encode(self, values: npt.NDArray[np.float64]) -> Floats:
         """The scaled values, as one column."""
-        scaled: Floats = ((values - self.mean) / self.std).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is infinite then is found in the forecasts
+            scaled: Floats = ((values - self.mean) / self.std).astype(np.float32)
         column: Floats = scaled[:, None]
         return column
 
@@ -133,7 +134,7 @@ def _turn(name: str, dates: pd.DatetimeIndex) -> npt.NDArray[np.float64]:
     time = np.asarray((dates - dates.normalize()) / pd.Timedelta(days=1), dtype=np.float64)
     if name == "day":
         return time
-    day = np.asarray(dates.dayofyear, dtype=np.float64) - 1 + time
+    day = np.asarray(dates.day_of_year, dtype=np.float64) - 1 + time
     return day / np.where(dates.is_leap_year, 366.0, 365.0)
 
 

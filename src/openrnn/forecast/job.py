@@ -150,8 +150,9 @@ def _train(
         return model
     if not math.isfinite(read_progress(checkpoints).best_loss):
         raise DataError(
-            f"training: expected a loss that falls, received one that is not finite; give a lower "
-            f"--learning-rate than {settings.learning_rate:g}"
+            "training: expected a validation loss that falls, received none that is finite; look "
+            f"for extreme values in the data, or give a lower --learning-rate than "
+            f"{settings.learning_rate:g}"
         )
     model.load_state_dict(best_weights(checkpoints))
     return model.eval()

@@ -84,4 +84,6 @@ def _improvement(score: Score) -> str:
     if score.improvement is None:
         return "-"
     percent = round(100 * score.improvement, 1)
+    if percent < -1000:
+        return "far worse"
     return f"{abs(percent):.1f} % {'better' if percent >= 0 else 'worse'}"

@@ -1,6 +1,5 @@
 """What a forecast run was asked to do."""
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,10 @@ class Settings:
                 f"{self.test:g} + {self.validation:g}; leave rows for training, "
                 "for example --test 0.25 --validation 0.15"
             )
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+        if not 0 < self.learning_rate <= 1:
             raise ArgumentError(
-                f"--learning-rate: expected a number above 0, received {self.learning_rate:g}; "
-                "give for example --learning-rate 0.001"
+                f"--learning-rate: expected a number above 0 and up to 1, received "
+                f"{self.learning_rate:g}; give for example --learning-rate 0.001"
             )
 
     def as_json(self) -> dict[str, Any]:

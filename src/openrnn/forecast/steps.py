@@ -81,7 +81,7 @@ def infer_step(index: pd.DatetimeIndex) -> Step:
             return Step("month end", _usual(_lengths(index, "month end")))
         if (index.day == index.day[0]).all():
             return Step("month", _usual(_lengths(index, "month")))
-    weekdays_only = bool((index.weekday < 5).all())
+    weekdays_only = bool((index.day_of_week < 5).all())
     if length == _DAY and weekdays_only and (_lengths(index, "microsecond") == 3 * _DAY).any():
         return Step("business day", 1)
     return Step("microsecond", max(length, 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import openrnn
@@ -43,7 +43,8 @@ def save_model(directory: Path, trained: TrainedModel) -> None:
         text = json.dumps(_to_json(trained), indent=2, ensure_ascii=False) + "\n"
         (temporary / _CONFIG).write_text(text, encoding="utf-8")
         weights = {name: each.contiguous() for name, each in trained.model.state_dict().items()}
-        save_file(weights, temporary / _WEIGHTS, metadata={"format": "pt"})
+        # Not `save_file`, whose file no other user may read.
+        (temporary / _WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def load_model(directory: Path) -> TrainedModel:
@@ -64,8 +65,11 @@ def load_model(directory: Path) -> TrainedModel:
             raise ValueError("a window, date, date_format or unit that is none")
         if encoder.width != size.features:
             raise ValueError(f"columns of {encoder.width} features for {size.features}")
-        encoder.target_scale  # noqa: B018  (a target that is not a column of numbers)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        if config["target"] not in [
+            each.name for each in encoder.columns if isinstance(each, Scale)
+        ]:
+            raise ValueError(f"a target {config['target']!r} that is no column of numbers")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(directory / _CONFIG, f"{_reason(error)}") from None
     model = _model(directory / _WEIGHTS, size, encoder.target_index)
     return TrainedModel(model, encoder, size, window, step, date, date_format, config["unit"])
@@ -162,6 +166,8 @@ def _model(path: Path, size: ModelSize, target_index: int) -> Forecaster:
                 f"weight '{name}' is {received.get(name, 'not there')}, where config.json asks "
                 f"for {expected.get(name, 'none')}",
             )
+        if name in weights and not weights[name].isfinite().all():
+            raise _damaged(path, f"weight '{name}' is not finite")
     model = Forecaster(size, target_index)
     model.load_state_dict(weights)
     return model.eval()
