@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from openrnn.forecast.evaluate import Evaluation
 from openrnn.forecast.files import atomic_file
+from openrnn.forecast.score_table import show_number
 from openrnn.forecast.settings import Settings
 from openrnn.forecast.steps import Step
 
@@ -62,9 +63,14 @@ def _draw(axes: Axes, evaluation: Evaluation, settings: Settings, ahead: int, na
     )
     locator = AutoDateLocator(minticks=4, maxticks=13)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(
-        ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    # For years, months, days, hours, minutes and seconds: a day is never without its month.
+    formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
+        locator,
+        formats=["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%S.%f"],
+        zero_formats=["", "%Y", "%b", "%d %b", "%H:%M", "%H:%M"],
+        offset_formats=["", "%Y", "%Y", "%d %b %Y", "%d %b %Y", "%d %b %Y %H:%M"],
     )
+    axes.xaxis.set_major_formatter(formatter)
     axes.margins(x=0.01)
     axes.grid(visible=True, color="#e5e7eb", lw=0.8)
     axes.set_axisbelow(True)
@@ -72,7 +78,7 @@ def _draw(axes: Axes, evaluation: Evaluation, settings: Settings, ahead: int, na
     mae = evaluation.by_step[ahead - 1].model.mae
     unit = f" {settings.unit}" if settings.unit else ""
     axes.set_title(
-        f"{settings.target}, forecast {name} ahead (mean absolute error {mae:.3g}{unit})",
+        f"{settings.target}, forecast {name} ahead (mean absolute error {show_number(mae)}{unit})",
         loc="left",
         fontsize=11,
     )

@@ -34,7 +34,7 @@ class Prediction:
         """Write the columns `date` and the target."""
         frame = pd.DataFrame({"date": self.dates, self.target: self.values})
         with atomic_file(path) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g")
+            frame.to_csv(temporary, index=False, float_format="%.10g")
 
 
 def predict(

@@ -18,5 +18,5 @@ def print_prediction(prediction: Prediction, console: Console | None = None) -> 
     table.add_column("date")
     table.add_column(f"{prediction.target}{unit}", justify="right")
     for date, value in zip(prediction.dates, prediction.values, strict=True):
-        table.add_row(show_date(date), show_number(float(value)))
+        table.add_row(show_date(date), show_number(float(value), digits=4))
     (console or Console(highlight=False)).print(table)

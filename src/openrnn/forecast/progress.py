@@ -28,6 +28,11 @@ class EpochBar(TQDMProgressBar):
             f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         )
 
+    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Let go of the line, so that what is said next is not drawn over."""
+        if trainer.training:
+            self.train_progress_bar.close()
+
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
         """The loss alone: there is no logger whose version could matter."""
         loss = super().get_metrics(*args).get("val_loss")

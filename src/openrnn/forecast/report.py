@@ -1,10 +1,10 @@
 """What the terminal shows while a forecast is made."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from openrnn.forecast.data import Data
@@ -15,6 +15,9 @@ from openrnn.forecast.score_table import about_last_year, overall_table, step_ta
 from openrnn.forecast.settings import Settings
 from openrnn.forecast.split import Split
 
+# Columns of the labels.
+_MARGIN = 11
+
 
 class Report:
     """Prints to a console: short lines with a label before each."""
@@ -24,11 +27,13 @@ class Report:
 
     def line(self, label: str, text: str) -> None:
         """A labelled line, folded below its text where it is longer than the terminal."""
-        grid = RichTable.grid(padding=(0, 1))
-        grid.add_column(width=10, no_wrap=True, style="bold")
-        grid.add_column(overflow="fold")
-        grid.add_row(label, Text(text))
-        self.console.print(grid)
+        # Not cut inside a word, which may be a path that is to be copied.
+        lines = textwrap.wrap(
+            text, self.console.width - _MARGIN, break_long_words=False, break_on_hyphens=False
+        )
+        for index, each in enumerate(lines):
+            name = Text(f"{'' if index else label:<{_MARGIN}}", style="bold")
+            self.console.print(name + Text(each), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line about something that the user may want to know."""
@@ -104,7 +109,9 @@ class Report:
 
 def _features(encoder: Encoder) -> list[str]:
     names = [
-        f"{each.name} ({each.width} kinds)" if isinstance(each, OneHot) else each.name
+        f"{each.name} ({each.width} {'kind' if each.width == 1 else 'kinds'})"
+        if isinstance(each, OneHot)
+        else each.name
         for each in encoder.columns
     ]
     return names + [f"time of {name}" for name in encoder.calendar]

@@ -32,7 +32,7 @@ def write_forecast(path: Path, evaluation: Evaluation) -> None:
         }
     )
     with atomic_file(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g")
+        frame.to_csv(temporary, index=False, float_format="%.10g")
 
 
 def write_metrics(

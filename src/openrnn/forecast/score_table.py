@@ -61,9 +61,11 @@ def about_last_year(evaluation: Evaluation) -> str:
     )
 
 
-def show_number(value: float) -> str:
-    """A number in about three digits, whole thousands in full."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def show_number(value: float, digits: int = 3) -> str:
+    """A number in so many digits, but never fewer than it has before its point."""
+    if abs(value) >= 10**digits - 0.5:
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def _table(title: str, first: str, settings: Settings) -> RichTable:
