@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from openrnn.binding import Parameters
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
-
-# The tensors that a cell reads in place of its own parameters, by dotted name.
-Parameters = Mapping[str, Tensor]
 
 
 class Backend(Protocol):

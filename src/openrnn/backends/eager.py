@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from openrnn.backends.backend import Parameters
+from openrnn.backends.loop import loop
+from openrnn.binding import Parameters, bind, parametrizations_once
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 
@@ -22,47 +22,12 @@ def run(
     """See `Backend`."""
     if parameters is not None:
         cell = bind(cell, parameters)
-    steps = sequence.steps()
-    outputs = []
-    # Rows of packed sequences come and go at their ends; `waiting` holds those not at work.
-    rows = steps[-1 if reverse else 0].size(0)
-    state, waiting = _cut(state, rows)
-    for x in reversed(steps) if reverse else steps:
-        if x.size(0) != rows:
-            rows = x.size(0)
-            state, waiting = _cut(_join(state, waiting), rows)
-        state = spec.unwrap(cell(x, spec.wrap(state)), rows, type(cell).__name__)
-        outputs.append(state[0])
-    if reverse:
-        outputs.reverse()
-    return sequence.join(outputs), _join(state, waiting)
+    inputs = sequence.steps()
 
+    def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        new = spec.unwrap(cell(inputs[t], spec.wrap(state)), rows, type(cell).__name__)
+        return new[0], new
 
-def bind(module: nn.Module, parameters: Parameters) -> nn.Module:
-    """A shallow copy of `module` that reads these tensors in place of its own parameters.
-
-    Unlike `torch.func.functional_call` it leaves `module` alone, which threads may share.
-    """
-    bound = module.__class__.__new__(module.__class__)
-    bound.__dict__ = dict(module.__dict__)
-    own = {name: value for name, value in parameters.items() if "." not in name}
-    bound.__dict__["_parameters"] = {**module._parameters, **own}
-    bound.__dict__["_modules"] = {
-        name: child
-        and bind(
-            child,
-            {k[len(name) + 1 :]: v for k, v in parameters.items() if k.startswith(f"{name}.")},
-        )
-        for name, child in module._modules.items()
-    }
-    return bound
-
-
-def _cut(state: tuple[Tensor, ...], rows: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return tuple(s[:rows] for s in state), tuple(s[rows:] for s in state)
-
-
-def _join(state: tuple[Tensor, ...], waiting: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    if waiting[0].size(0) == 0:
-        return state
-    return tuple(torch.cat(pair) for pair in zip(state, waiting, strict=True))
+    with parametrizations_once(cell):
+        outputs, state = loop(step, [x.size(0) for x in inputs], state, reverse=reverse)
+    return sequence.join(outputs), state

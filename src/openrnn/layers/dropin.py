@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.backends.backend import Parameters
+from openrnn.binding import Parameters
 from openrnn.errors import ShapeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import Layer

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.backends.backend import Parameters
+from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
 from openrnn.layers.layer import Layer, check_bool
 from openrnn.sequence import Sequence
