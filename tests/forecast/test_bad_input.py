@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -211,10 +212,10 @@ def test_only_filled_targets_in_a_part(tmp_path: Path) -> None:
 def test_no_train_extra(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    from openrnn.forecast import extras
-
-    known = extras.find_spec
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else known(name))
+    monkeypatch.setattr(
+        "openrnn.forecast.extras.find_spec",
+        lambda name: None if name == package else find_spec(name),
+    )
     line = complaint(forecast(data, tmp_path / "out"))
     assert f"needs {package}" in line
     assert 'pip install "openrnn[train]"' in line

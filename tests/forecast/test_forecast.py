@@ -130,7 +130,8 @@ def test_terminal(trained: Path) -> None:
         "metrics.json",
     ):
         assert text in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    own = [line for line in result.stdout.splitlines() if str(trained) not in line]
+    assert max(map(len, own)) <= 80
     for chatter in ("GPU available", "Tip", "lightning", "num_workers"):
         assert chatter not in result.output
 

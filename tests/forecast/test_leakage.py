@@ -23,7 +23,7 @@ from tests.forecast.helpers import weather, write_csv
 
 
 def column(name: str, values: Any, kind: Any = "number") -> Column:
-    array = np.asarray(values, dtype=np.float64 if kind == "number" else np.object_)
+    array: Any = np.asarray(values, dtype=np.float64 if kind == "number" else np.object_)
     return Column(name, kind, array, np.ones(len(array), dtype=np.bool_))
 
 

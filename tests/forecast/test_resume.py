@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from openrnn.forecast.checkpoints import Checkpoints, read_progress
-from tests.forecast.helpers import complaint, forecast, weather, write_csv
+from tests.forecast.helpers import complaint, forecast, run, weather, write_csv
 
 
 def test_resumed_is_as_if_never_stopped(data: Path, tmp_path: Path) -> None:
@@ -126,10 +127,8 @@ def test_interrupted_and_resumed(data: Path, tmp_path: Path) -> None:
     assert figures["epochs"] == done + 1
 
 
-def forecast_as(data: Path, out: Path, *more: str):  # type: ignore[no-untyped-def]
+def forecast_as(data: Path, out: Path, *more: str) -> Result:
     """The same run as the interrupted one, in this process."""
-    from tests.forecast.helpers import run
-
     options = ("--window", "3", "--hidden", "4", "--patience", "100000")
     return run("forecast", data, "--target", "temp", *options, "--out", out, *more)
 

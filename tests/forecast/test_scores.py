@@ -20,7 +20,7 @@ def test_persistence() -> None:
 def test_same_day_last_year() -> None:
     dates = pd.date_range("2019-02-27", "2020-03-02")
     values = np.arange(len(dates), dtype=np.float64)
-    origin = int(dates.get_loc("2020-02-27"))
+    origin = dates.tolist().index(pd.Timestamp("2020-02-27"))
     # To 28 and 29 February and 1 March: the 29th has no day of its own in 2019.
     assert same_day_last_year(values, dates, np.array([origin]), 3).tolist() == [[1, 1, 2]]
 
