@@ -30,12 +30,20 @@ class OneLineErrors(click.Group):
             code = super().main(args, standalone_mode=False, **extra)
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
-            _say_error(context.command_path if context else "openrnn", error.format_message())
+            command = context.command_path if context else "openrnn"
+            message = error.format_message()
+            if not isinstance(error, JobError):
+                message = f"{message.rstrip('.')}; see {command} --help"
+            _say_error(command, message)
             sys.exit(BAD_INPUT)
         except (click.Abort, KeyboardInterrupt):
             _say_error("openrnn", "stopped; nothing was written")
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class JobError(click.UsageError):
+    """An error of a job, which says by itself what to do."""
 
 
 class Job(click.Command):
@@ -51,13 +59,13 @@ class Job(click.Command):
         try:
             return super().invoke(ctx)
         except OpenRNNError as error:
-            raise click.UsageError(str(error), ctx) from error
+            raise JobError(str(error), ctx) from error
         except BrokenPipeError:
             raise  # click's matter
         except OSError as error:
             where = f" '{error.filename}'" if error.filename else ""
             reason = error.strerror or str(error)
-            raise click.UsageError(f"cannot read or write{where}: {reason}", ctx) from error
+            raise JobError(f"cannot read or write{where}: {reason}", ctx) from error
         except KeyboardInterrupt as error:
             if sys.stderr.isatty():
                 click.echo(err=True)  # below the ^C that the terminal shows

@@ -33,7 +33,11 @@ def repeat(rows: Rows) -> Rows:
 @pytest.mark.parametrize(
     ("change", "more", "expected"),
     [
-        (set_cell(2, "temp", "warm"), (), ["line 4", "'temp'", "a number", "'warm'"]),
+        (
+            set_cell(2, "temp", "warm"),
+            (),
+            ["line 4", "'temp'", "a number", "'warm'", "another --target"],
+        ),
         (set_cell(2, "rain", "much"), (), ["line 4", "'rain'", "'much'", "--ignore rain"]),
         (set_cell(2, "temp", ""), (), ["line 4 (2020-01-03)", "'temp'", "none", "--fill"]),
         (set_cell(2, "rain", "NaN"), (), ["line 4 (2020-01-03)", "'rain'", "--fill"]),
@@ -175,6 +179,7 @@ def test_no_such_accelerator(data: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_nothing_given() -> None:
     assert "DATA.csv" in complaint(run("forecast"))
+    assert complaint(run("forecast")).endswith("; see openrnn forecast --help")
     assert "--target" in complaint(run("forecast", "weather.csv"))
     assert "MODEL" in complaint(run("predict"))
     assert "forecats" in complaint(run("forecats"))
@@ -186,6 +191,12 @@ def test_output_cannot_be_written(data: Path, tmp_path: Path, below: str) -> Non
     line = complaint(forecast(data, tmp_path / "file" / below))
     assert "--out" in line
     assert "give another --out" in line
+
+
+def test_too_large_for_the_memory(data: Path, tmp_path: Path) -> None:
+    line = complaint(forecast(data, tmp_path / "out", "--hidden", str(10**13)))
+    assert "fit into the memory" in line
+    assert "--hidden 10000000000000" in line
 
 
 def test_diverging_training(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def test_bad_data(
         assert each in line
 
 
+def test_values_too_extreme(trained_once: Path, tmp_path: Path) -> None:
+    rows = weather()
+    rows[-1][1] = "1e300"
+    data = write_csv(tmp_path / "weather.csv", rows)
+    assert "so extreme" in complaint(run("predict", trained_once / "out/model", data))
+
+
 def test_output_cannot_be_written(trained_once: Path, tmp_path: Path) -> None:
     model, data = trained_once / "out/model", trained_once / "weather.csv"
     (tmp_path / "file").write_text("")
@@ -150,6 +157,7 @@ def truncate(name: str, size: int) -> Callable[[Path], None]:
         (change_config(lambda c: c.update(calendar=[])), ["5 features for 7"]),
         (change_config(lambda c: c["columns"][0].update(std=0)), ["std"]),
         (change_config(lambda c: c["columns"][0].update(mean="x")), ["config.json"]),
+        (change_config(lambda c: c["columns"][0].update(mean=float("nan"))), ["mean of 'temp'"]),
         (change_config(lambda c: c["columns"][0].update(kind="text")), ["'text'"]),
         (change_config(lambda c: c["columns"][0].pop("name")), ["'name' is missing"]),
         (change_config(lambda c: c["step"].update(unit="moon")), ["step"]),

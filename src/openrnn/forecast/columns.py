@@ -61,13 +61,12 @@ def read_column(
     dates: list[str],
     *,
     fill: bool,
-    may_ignore: bool = True,
+    remedy: str = "",
 ) -> Column:
     """Read a column; fill its missing values from the row before, or raise `DataError`.
 
-    `may_ignore` says whether to leave the column out is among the remedies.
+    `remedy` ends the error: what to do other than to mend the file.
     """
-    remedy = f", or leave the column out with --ignore {name}" if may_ignore else ""
     cells = table.columns[name]
     missing = np.array([is_missing(cell) for cell in cells], dtype=np.bool_)
     if missing.any():

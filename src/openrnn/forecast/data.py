@@ -68,9 +68,17 @@ def load_data(
     shown = [show_date(each) for each in dates.index]
     names = [name for name in table.columns if name != dates.column and name not in ignore]
     # The target first: what is wrong with it is what the user wants to hear first.
-    numbers = read_column(table, target, "number", shown, fill=fill, may_ignore=False)
+    another = ", or give another --target"
+    numbers = read_column(table, target, "number", shown, fill=fill, remedy=another)
     others = {
-        name: read_column(table, name, kind_of(table, name), shown, fill=fill)
+        name: read_column(
+            table,
+            name,
+            kind_of(table, name),
+            shown,
+            fill=fill,
+            remedy=f", or leave the column out with --ignore {name}",
+        )
         for name in names
         if name != target
     }

@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,19 @@ from rich.console import Console
 
 from openrnn.errors import ArgumentError, DataError
 from openrnn.forecast.checkpoints import best_epoch, best_weights, read_progress
-from openrnn.forecast.data import Data, load_data
 from openrnn.forecast.evaluate import Evaluation, evaluate
-from openrnn.forecast.features import Encoder, calendar_of, fit_encoder
-from openrnn.forecast.model import Forecaster, ModelSize
+from openrnn.forecast.memory import enough_memory
+from openrnn.forecast.model import Forecaster
+from openrnn.forecast.model_config import ModelConfig
 from openrnn.forecast.outdir import OutputDirectory
 from openrnn.forecast.plot import plot_forecast
+from openrnn.forecast.prepare import Prepared, prepare
 from openrnn.forecast.ranks import is_first_process
 from openrnn.forecast.report import Report
 from openrnn.forecast.results import write_forecast, write_metrics
 from openrnn.forecast.settings import Settings
-from openrnn.forecast.split import Part, Split, split_by_time
 from openrnn.forecast.storage import TrainedModel, save_model
 from openrnn.forecast.train import Hardware, TrainingInterrupted, train
-from openrnn.forecast.windows import Windows, make_windows, origins
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The data as the model is to see it."""
-
-    data: Data
-    split: Split
-    encoder: Encoder
-    training: Windows
-    validation: Windows
-    test: Windows
 
 
 def run_forecast(
@@ -63,7 +49,7 @@ def run_forecast(
     first = is_first_process()
     quiet = Console(quiet=True)
     report = Report(quiet if not first else console or Console(highlight=False))
-    prepared = _prepare(settings)
+    prepared = prepare(settings)
     output = OutputDirectory(out or default_directory(settings.target))
     if first and resume:
         output.resume(settings, prepared.data.sha256)
@@ -72,7 +58,8 @@ def run_forecast(
     report.data(prepared.data, prepared.encoder)
     report.split(prepared.data, prepared.split)
     try:
-        model = _train(prepared, settings, hardware or Hardware(), output, resume, report)
+        with enough_memory(settings):
+            model = _train(prepared, settings, hardware or Hardware(), output, resume, report)
         return _finish(prepared, settings, output, model, report) if first else None
     except KeyboardInterrupt:
         raise TrainingInterrupted(_how_to_resume(output, command)) from None
@@ -84,41 +71,8 @@ def default_directory(target: str) -> Path:
     return Path(f"forecast-{safe}")
 
 
-def _prepare(settings: Settings) -> _Prepared:
-    data = load_data(
-        settings.data,
-        settings.target,
-        date=settings.date,
-        date_format=settings.date_format,
-        fill=settings.fill,
-        ignore=settings.ignore,
-    )
-    split = split_by_time(
-        data.rows,
-        test=settings.test,
-        validation=settings.validation,
-        window=settings.window,
-        horizon=settings.horizon,
-        name=data.path.name,
-    )
-    calendar = calendar_of(data.step) if settings.calendar else ()
-    encoder = fit_encoder(data.columns, split.training, settings.target, calendar)
-    features = encoder.encode(data.columns, data.dates.index)
-
-    def windows(part: Part) -> Windows:
-        rows = origins(part, settings.window, settings.horizon, data.target_column.observed)
-        if not len(rows):
-            raise DataError(
-                f"{data.path.name}: expected values of '{settings.target}' in the {part.name} "
-                "part, received none but those that --fill filled in; give data with fewer gaps"
-            )
-        return make_windows(features, encoder.target_index, rows, settings.window, settings.horizon)
-
-    return _Prepared(data, split, encoder, *map(windows, split.parts))
-
-
 def _train(
-    prepared: _Prepared,
+    prepared: Prepared,
     settings: Settings,
     hardware: Hardware,
     output: OutputDirectory,
@@ -128,7 +82,7 @@ def _train(
     """Train unless that was done before, and return the model of the best epoch."""
     checkpoints = output.checkpoints
     torch.manual_seed(settings.seed)
-    model = Forecaster(_size(prepared, settings), prepared.encoder.target_index)
+    model = Forecaster(prepared.size(settings), prepared.encoder.target_index)
     report.model(settings, sum(each.numel() for each in model.parameters()))
     done = read_progress(checkpoints) if resume else None
     if done is not None and done.finished(settings.epochs):
@@ -159,7 +113,7 @@ def _train(
 
 
 def _finish(
-    prepared: _Prepared,
+    prepared: Prepared,
     settings: Settings,
     output: OutputDirectory,
     model: Forecaster,
@@ -175,14 +129,16 @@ def _finish(
     save_model(
         output.model,
         TrainedModel(
-            model=model,
-            encoder=encoder,
-            size=_size(prepared, settings),
-            window=settings.window,
-            step=data.step,
-            date=data.dates.column,
-            date_format=data.dates.format,
-            unit=settings.unit,
+            model,
+            ModelConfig(
+                encoder=encoder,
+                size=prepared.size(settings),
+                window=settings.window,
+                step=data.step,
+                date=data.dates.column,
+                date_format=data.dates.format,
+                unit=settings.unit,
+            ),
         ),
     )
     report.scores(evaluation, settings)
@@ -198,16 +154,6 @@ def _training_figures(output: OutputDirectory) -> dict[str, Any]:
         "validation_loss": done.best_loss,
         "stopped_early": done.stopped,
     }
-
-
-def _size(prepared: _Prepared, settings: Settings) -> ModelSize:
-    return ModelSize(
-        cell=settings.cell,
-        features=prepared.encoder.width,
-        hidden=settings.hidden,
-        layers=settings.layers,
-        horizon=settings.horizon,
-    )
 
 
 def _how_to_resume(output: OutputDirectory, command: Sequence[str]) -> str:

@@ -14,8 +14,9 @@ from openrnn.forecast.dates import read_dates, show_date
 from openrnn.forecast.evaluate import unscale
 from openrnn.forecast.features import Scale
 from openrnn.forecast.files import atomic_file
+from openrnn.forecast.model_config import ModelConfig
 from openrnn.forecast.steps import Step, infer_step
-from openrnn.forecast.storage import TrainedModel, load_model
+from openrnn.forecast.storage import load_model
 from openrnn.forecast.table import Table, read_table
 
 
@@ -42,27 +43,34 @@ def predict(
 ) -> Prediction:
     """Forecast the steps after the last row of `data` with the model in the directory `model`."""
     trained = load_model(model)
+    config = trained.config
     table = read_table(data)
-    columns, index = _columns(trained, table, fill, date_format)
-    step = _check_step(trained, table, index)
-    features = trained.encoder.encode(columns, index[-trained.window :])
+    columns, index = _columns(config, table, fill, date_format)
+    step = _check_step(config, table, index)
+    features = config.encoder.encode(columns, index[-config.window :])
     with torch.no_grad():
         scaled = trained.model(torch.from_numpy(features)[None])[0].numpy()
+    values = unscale(scaled, config.encoder.target_scale)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{table.path.name}: expected numbers that the model can take, received some so "
+            "extreme that its forecast is infinite; look for such values in the last rows"
+        )
     return Prediction(
-        target=trained.encoder.target,
-        unit=trained.unit,
+        target=config.encoder.target,
+        unit=config.unit,
         last_known=index[-1],
         step=step,
-        dates=step.after(index[-1], trained.size.horizon),
-        values=unscale(scaled, trained.encoder.target_scale),
+        dates=step.after(index[-1], config.size.horizon),
+        values=values,
     )
 
 
 def _columns(
-    trained: TrainedModel, table: Table, fill: bool, date_format: str | None
+    config: ModelConfig, table: Table, fill: bool, date_format: str | None
 ) -> tuple[list[Column], pd.DatetimeIndex]:
     """The last window of every column that the model was trained on, and all dates."""
-    needed = [trained.date, *(each.name for each in trained.encoder.columns)]
+    needed = [config.date, *(each.name for each in config.encoder.columns)]
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise DataError(
@@ -70,14 +78,14 @@ def _columns(
             f"({', '.join(needed)}), received none named {', '.join(map(repr, missing))}; "
             "give data with all of them"
         )
-    index = read_dates(table, trained.date, date_format or trained.date_format).index
-    if table.rows < trained.window:
+    index = read_dates(table, config.date, date_format or config.date_format).index
+    if table.rows < config.window:
         raise DataError(
-            f"{table.path.name}: expected at least {trained.window} rows, the window of the "
+            f"{table.path.name}: expected at least {config.window} rows, the window of the "
             f"model, received {table.rows}; give more rows"
         )
     # What is wrong further back does not matter, but --fill may need a value from there.
-    recent = table if fill else table.tail(trained.window)
+    recent = table if fill else table.tail(config.window)
     shown = [show_date(each) for each in index[-recent.rows :]]
     columns = [
         read_column(
@@ -86,15 +94,14 @@ def _columns(
             "number" if isinstance(each, Scale) else "category",
             shown,
             fill=fill,
-            may_ignore=False,
-        ).tail(trained.window)
-        for each in trained.encoder.columns
+        ).tail(config.window)
+        for each in config.encoder.columns
     ]
     return columns, index
 
 
-def _check_step(trained: TrainedModel, table: Table, index: pd.DatetimeIndex) -> Step:
-    step = trained.step
+def _check_step(config: ModelConfig, table: Table, index: pd.DatetimeIndex) -> Step:
+    step = config.step
     if len(index) > 1 and step.gaps(index) == len(index) - 1:
         raise DataError(
             f"{table.path.name}: expected dates one {step} apart, as in the data that the model "

@@ -99,7 +99,7 @@ def _trainer(
             num_sanity_val_steps=0,
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = str(error).strip().splitlines()[0].rstrip(".!")
         raise ArgumentError(
             f"--accelerator {hardware.accelerator} --devices {hardware.devices} --num-nodes "
             f"{hardware.num_nodes}: expected hardware that is there, but Lightning says: {reason}; "
