@@ -122,8 +122,10 @@ def _choose_format(table: Table, name: str, text: "pd.Series[str]") -> str:
 
 def _parse(text: "pd.Series[str]", date_format: str) -> "pd.Series[pd.Timestamp]":
     try:
-        return pd.to_datetime(text, format=date_format, errors="coerce")
-    except ValueError:  # offsets that differ between rows
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # what pandas 2 says of such offsets
+            return pd.to_datetime(text, format=date_format, errors="coerce")
+    except (ValueError, FutureWarning):  # offsets that differ between rows
         raise DataError(
             f"column '{text.name}': expected dates in one time zone, received several offsets "
             "from UTC; write all dates in UTC"
