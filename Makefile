@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/openrnn forecast examples/data/seattle-weather.csv --target temp_max --unit "°C" --window 12 --out demo
+	$(BIN)/openrnn forecast examples/data/seattle-weather.csv --target temp_max --unit "°C" --window 12 --out demo --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -n 2

@@ -32,5 +32,9 @@ class BackendError(OpenRNNError, ValueError, RuntimeError):
     """The backend that was asked for by name does not exist, or cannot run here."""
 
 
+class MissingExtraError(OpenRNNError, ImportError):
+    """A package of an optional extra is not installed."""
+
+
 class DataError(OpenRNNError, ValueError):
     """A data file, or a model directory, cannot be used as it is."""

@@ -69,6 +69,13 @@ class Sequence:
     def features(self) -> int:
         return self.data.size(-1)
 
+    def sizes(self) -> list[int]:
+        """The rows at each time step."""
+        if self.batch_sizes is None:
+            return [self.data.size(1)] * self.data.size(0)
+        sizes: list[int] = self.batch_sizes.tolist()
+        return sizes
+
     def steps(self) -> tuple[Tensor, ...]:
         """The rows (B_t, features) of each time step, in order of time."""
         if self.batch_sizes is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openrnn.binding import bind, tensors_of
 from openrnn.errors import CellError, ShapeError, StateError
+from openrnn.shadow import ROWS, ShadowMode, shadow, shadows
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,12 @@ def state_spec(cell: nn.Module, x: Tensor) -> StateSpec:
 
 
 def _try(cell: nn.Module, x: Tensor, spec: StateSpec) -> None:
-    """Calls a copy of the cell on the meta device, which computes shapes only."""
-    batch_size = 3  # so that unpacking a single state as a pair fails
-    trial = copy.deepcopy(cell).to("meta")
-    meta = torch.empty(batch_size, x.size(-1), dtype=x.dtype, device="meta")
-    with torch.no_grad():
-        new = trial.forward(meta, spec.wrap(spec.zeros(meta, batch_size)))
-    spec.unwrap(new, batch_size, type(cell).__name__)
+    """Calls a copy of the cell on tensors without numbers, for the shapes alone."""
+    trial = bind(cell, shadows(tensors_of(cell)))
+    with torch.no_grad(), ShadowMode():
+        shadow_x = shadow((ROWS, x.size(-1)), x.dtype)
+        new = trial.forward(shadow_x, spec.wrap(spec.zeros(shadow_x, ROWS)))
+    spec.unwrap(new, ROWS, type(cell).__name__)
 
 
 def _join(shapes: list[Any]) -> str:

@@ -2,14 +2,10 @@
 
 from importlib.util import find_spec
 
-from openrnn.errors import OpenRNNError
+from openrnn.errors import MissingExtraError
 
 _TRAINING = ("lightning", "matplotlib", "pandas", "safetensors")
 _PREDICTING = ("pandas", "safetensors")
-
-
-class MissingExtraError(OpenRNNError, ImportError):
-    """A package of the `train` extra is not installed."""
 
 
 def require_extra(job: str, packages: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ class Forecaster(nn.Module):
     starts from and not what it has to learn.
     """
 
-    def __init__(self, size: ModelSize, target_index: int, change: bool = True) -> None:
+    def __init__(self, size: ModelSize, target_index: int) -> None:
         super().__init__()
         layer = {"lstm": openrnn.LSTM, "gru": openrnn.GRU, "rnn": openrnn.RNN}[size.cell]
         self.target_index = target_index
