@@ -45,7 +45,7 @@ class GRUCell(Cell):
     machine translation", 2014; as in torch and cuDNN, the reset gate is applied after the product
     with W_hn, and z weighs the old state, not the candidate.
 
-    Example:
+    Examples:
         >>> cell = GRUCell(30, 20)
         >>> cell(torch.randn(3, 30), torch.zeros(3, 20)).shape
         torch.Size([3, 20])

@@ -48,7 +48,7 @@ class LSTMCell(Cell):
     Gers, Schmidhuber and Cummins, "Learning to forget", 2000; without peepholes, and with torch's
     two biases.
 
-    Example:
+    Examples:
         >>> cell = LSTMCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30), [torch.zeros(3, 20), torch.zeros(3, 20)])
         >>> h.shape, cell.weight_ih.shape

@@ -48,7 +48,7 @@ class LSTMPCell(LSTMCell):
     architectures for large vocabulary speech recognition", 2014; without their second, not
     recurrent, projection, as in torch.
 
-    Example:
+    Examples:
         >>> cell = LSTMPCell(30, 20, proj_size=5)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape

@@ -45,7 +45,7 @@ class RNNCell(Cell):
 
     Source: Elman, "Finding structure in time", 1990; with torch's two biases.
 
-    Example:
+    Examples:
         >>> cell = RNNCell(100, 20)
         >>> cell(torch.randn(3, 100)).shape
         torch.Size([3, 20])

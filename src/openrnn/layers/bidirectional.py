@@ -48,7 +48,7 @@ class Bidirectional(Layer):
 
     Source: Schuster and Paliwal, "Bidirectional recurrent neural networks", 1997.
 
-    Example:
+    Examples:
         >>> layer = Bidirectional(torch.nn.GRUCell(30, 20), torch.nn.GRUCell(30, 20))
         >>> output, (h_forward, h_backward) = layer(torch.randn(12, 3, 30))
         >>> output.shape

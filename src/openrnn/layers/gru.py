@@ -29,7 +29,8 @@ class GRU(DropIn):
         device, dtype: of the parameters. Default: torch's defaults.
         backend: "auto", the best that can run, or "eager", a plain loop. Default: "auto".
 
-    Shapes, with D = 2 directions if bidirectional, else 1:
+    Shapes:
+        D is 2 if bidirectional, else 1.
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
         hx: h_0, (D·L, B, H), or (D·L, H) without a batch. Default: zeros.
 
@@ -45,7 +46,7 @@ class GRU(DropIn):
 
     Source: as `GRUCell`.
 
-    Example:
+    Examples:
         >>> gru = GRU(30, 20, bidirectional=True)
         >>> output, h_n = gru(torch.randn(12, 3, 30))
         >>> output.shape, h_n.shape

@@ -34,7 +34,8 @@ class LSTM(DropIn):
         device, dtype: of the parameters. Default: torch's defaults.
         backend: "auto", the best that can run, or "eager", a plain loop. Default: "auto".
 
-    Shapes, with D = 2 directions if bidirectional, else 1:
+    Shapes:
+        D is 2 if bidirectional, else 1.
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
         hx: (h_0, c_0), a tuple or a list, (D·L, B, P) and (D·L, B, H), or (D·L, P) and (D·L, H)
             without a batch. Default: zeros.
@@ -52,7 +53,7 @@ class LSTM(DropIn):
 
     Source: as `LSTMCell` and `LSTMPCell`.
 
-    Example:
+    Examples:
         >>> lstm = LSTM(30, 20, num_layers=2, bidirectional=True)
         >>> output, (h_n, c_n) = lstm(torch.randn(12, 3, 30))
         >>> output.shape, h_n.shape

@@ -46,7 +46,7 @@ class Recurrent(Layer):
         CellError: the cell does not follow the protocol.
         BackendError: no such backend.
 
-    Example:
+    Examples:
         >>> layer = Recurrent(torch.nn.LSTMCell(30, 20))
         >>> output, (h_n, c_n) = layer(torch.randn(12, 3, 30))
         >>> output.shape, h_n.shape

@@ -30,7 +30,8 @@ class RNN(DropIn):
         device, dtype: of the parameters. Default: torch's defaults.
         backend: "auto", the best that can run, or "eager", a plain loop. Default: "auto".
 
-    Shapes, with D = 2 directions if bidirectional, else 1:
+    Shapes:
+        D is 2 if bidirectional, else 1.
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
         hx: h_0, (D·L, B, H), or (D·L, H) without a batch. Default: zeros.
 
@@ -46,7 +47,7 @@ class RNN(DropIn):
 
     Source: as `RNNCell`.
 
-    Example:
+    Examples:
         >>> rnn = RNN(30, 20, num_layers=2)
         >>> output, h_n = rnn(torch.randn(12, 3, 30))
         >>> output.shape, h_n.shape

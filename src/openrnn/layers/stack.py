@@ -41,7 +41,7 @@ class Stack(Layer):
         ArgumentTypeError: something that is neither a cell nor a layer.
         ShapeError, StateError, CellError, BackendError: as in `Recurrent`.
 
-    Example:
+    Examples:
         >>> stack = Stack([torch.nn.LSTMCell(30, 20), torch.nn.LSTMCell(20, 10)])
         >>> output, ((h_1, c_1), (h_2, c_2)) = stack(torch.randn(12, 3, 30))
         >>> output.shape, c_1.shape, c_2.shape
