@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ class Cell(torch.nn.RNNCellBase):
     `torch.nn.Module` with `forward(x, state) -> state` is a cell.
     """
 
-    gates: ClassVar[tuple[str, ...]]
-    states: ClassVar[tuple[str, ...]] = ("h",)
+    gates: tuple[str, ...]
+    states: tuple[str, ...] = ("h",)
 
     def __init__(
         self,
