@@ -1,0 +1,62 @@
+"""The gated recurrent unit as it was first published."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openrnn.cells.base import Cell
+
+
+class OriginalGRUCell(Cell):
+    """One step of the gated recurrent unit with the reset gate before the recurrent product.
+
+    `GRUCell`, which is torch's, resets after it. With x_t of I features and a state h of H units:
+
+        r   = σ(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)             reset gate     (B, H)
+        z   = σ(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)             update gate    (B, H)
+        n   = tanh(W_in x_t + b_in + W_hn (r ⊙ h_{t-1}) + b_hn)    candidate      (B, H)
+        h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}                            output         (B, H)
+
+    Each parameter stacks the three gates in the order r, z, n:
+
+        weight_ih = [W_ir; W_iz; W_in]  (3·H, I)        bias_ih = [b_ir; b_iz; b_in]  (3·H)
+        weight_hh = [W_hr; W_hz; W_hn]  (3·H, H)        bias_hh = [b_hr; b_hz; b_hn]  (3·H)
+
+    Args:
+        input_size: features I of x_t, ≥ 1.
+        hidden_size: units H of the state, ≥ 1.
+        bias: with bias_ih and bias_hh, or without. Default: True.
+        device, dtype: of the parameters. Default: torch's defaults.
+
+    Shapes:
+        input: (B, I) or (I).
+        hx: h_{t-1}, (B, H) or (H). Default: zeros.
+
+    Returns:
+        h_t, of the shape of hx.
+
+    Raises:
+        ShapeError: input or state of the wrong rank, size or dtype.
+        StateError: a state that is not a tensor.
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
+    machine translation", 2014; with torch's two biases, where they have none.
+
+    Example:
+        >>> cell = OriginalGRUCell(30, 20)
+        >>> cell(torch.randn(3, 30)).shape, cell.weight_hh.shape
+        (torch.Size([3, 20]), torch.Size([60, 20]))
+    """
+
+    gates = ("r", "z", "n")
+
+    def step(self, x: Tensor, h: Tensor) -> tuple[Tensor]:
+        sizes = [2 * self.hidden_size, self.hidden_size]
+        rz_x, n_x = torch.split(F.linear(x, self.weight_ih, self.bias_ih), sizes, dim=-1)
+        w_hrz, w_hn = torch.split(self.weight_hh, sizes)
+        b_hrz, b_hn = torch.split(self.bias_hh, sizes) if self.bias else (None, None)
+        r, z = torch.sigmoid(rz_x + F.linear(h, w_hrz, b_hrz)).chunk(2, dim=-1)
+        n = torch.tanh(n_x + F.linear(r * h, w_hn, b_hn))
+        return ((1 - z) * n + z * h,)
