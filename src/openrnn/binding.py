@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -39,7 +40,7 @@ def bind(module: nn.Module, tensors: Parameters) -> nn.Module:
     Unlike `torch.func.functional_call` it leaves `module` alone, which threads may share.
     """
     computed = parametrized(module)
-    kind = parametrize.type_before_parametrizations(module) if computed else type(module)
+    kind: Any = parametrize.type_before_parametrizations(module) if computed else type(module)
     bound: nn.Module = kind.__new__(kind)
     bound.__dict__ = dict(module.__dict__)
     own = {name: value for name, value in tensors.items() if "." not in name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # A batch so large, and prime, that a size which is a multiple of it comes from the batch.
 ROWS = 1_000_003
+_SMALL = 1_000_000
 
 
 def shadow(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -28,7 +30,7 @@ def has_tensors(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-class ShadowMode(TorchDispatchMode):
+class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, operations make shadows, whatever device they ask for, with `rows` as the batch size.
 
     torch could work out the shapes: on the meta device, or in FakeTensorMode. But for most
@@ -36,7 +38,7 @@ class ShadowMode(TorchDispatchMode):
     """
 
     def __init__(self, rows: int = ROWS) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rows = rows
 
     @classmethod
@@ -84,7 +86,9 @@ class ShadowMode(TorchDispatchMode):
         """The value with `rows` as the batch size, and zeros for tensors."""
         if isinstance(value, Tensor):
             shape = [self._example(size, rows) for size in value.shape]
-            return torch.zeros((), dtype=value.dtype).expand(shape)
+            if math.prod(shape) > _SMALL:  # a weight: no memory for it, at the cost of its strides
+                return torch.zeros((), dtype=value.dtype).expand(shape)
+            return torch.zeros(shape, dtype=value.dtype)
         if isinstance(value, (tuple, list)):
             return type(value)(self._example(v, rows) for v in value)
         if isinstance(value, dict):

@@ -7,13 +7,13 @@ import logging
 
 import torch
 
-from openrnn.backends import eager
+from openrnn.backends import eager, reference
 from openrnn.backends.backend import Backend
 from openrnn.errors import BackendError
 
 __all__ = ["BACKENDS", "Backend", "resolve"]
 
-BACKENDS: dict[str, Backend] = {"eager": eager.run}
+BACKENDS: dict[str, Backend] = {"eager": eager.run, "reference": reference.run}
 
 _logger = logging.getLogger("openrnn")
 

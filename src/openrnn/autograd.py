@@ -1,0 +1,81 @@
+"""The one boundary with torch.autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# Gradients by place: of x, of each state, of each tensor that the cell reads.
+Wanted = tuple[bool, ...]
+
+
+class Runner(Protocol):
+    """One call of a layer, as a backend makes it: a function of x, initial states and tensors.
+
+    All take the inputs as one list in that order. The results are the output, with its rows as x
+    has them, and the final states.
+    """
+
+    def forward(
+        self, inputs: Sequence[Tensor], wanted: Wanted
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The results, and what `backward` needs beside the inputs."""
+
+    def backward(
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        wanted: Wanted,
+    ) -> list[Tensor | None]:
+        """The gradients of the inputs where they are wanted, from those of the results."""
+
+    def differentiable(
+        self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The results once more, with the same random numbers, in operations that torch records."""
+
+
+class _Call(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, runner: Runner, *inputs: Tensor) -> tuple[Tensor, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        results, kept = runner.forward(inputs, wanted)
+        ctx.runner, ctx.count = runner, len(inputs)
+        ctx.save_for_backward(*inputs, *kept)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        inputs, kept = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        wanted = ctx.needs_input_grad[1:]
+        if not torch.is_grad_enabled():
+            return (None, *ctx.runner.backward(inputs, kept, gradients, wanted))
+        # A gradient of the gradient is asked for: torch records all of it.
+        results = ctx.runner.differentiable(inputs, kept)
+        chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+        found = iter(
+            torch.autograd.grad(results, chosen, gradients, create_graph=True, allow_unused=True)
+        )
+        return (None, *(next(found) if want else None for want in wanted))
+
+
+def call(runner: Runner, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The runner's results, differentiable any number of times."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        results: tuple[Tensor, ...] = _Call.apply(runner, *inputs)  # type: ignore[no-untyped-call]
+        return results
+    return runner.forward(inputs, (False,) * len(inputs))[0]
+
+
+def in_transform() -> bool:
+    """Whether a transform (vmap, grad, jvp of torch.func, or forward-mode AD) is at work.
+
+    They see through ordinary operations only, so the cell itself must run.
+    """
+    functorch = torch._C._functorch.peek_interpreter_stack() is not None
+    return functorch or forward_ad._current_level >= 0

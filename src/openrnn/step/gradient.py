@@ -1,0 +1,188 @@
+"""The gradient of one step, as a graph of its own, derived from the table of operations.
+
+Reverse mode gives a graph from the gradients of the next states to those of the states, the input
+and the parameters. It reads values of the forward graph. Which of them are kept, and which computed
+again from those kept, is a minimum cut: the fewest bytes for each row, and no product made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import networkx
+
+from openrnn.step import ops
+from openrnn.step.graph import Builder, Graph, Node, Value, ancestors, depends_on
+from openrnn.step.shape import Shape, batch_dim, features
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A step graph that also gives what its gradient needs, and the gradient.
+
+    `forward` has the outputs of the step graph and `saved.<number>`. `backward` reads those by the
+    same names, the input and the parameters, `state.<name>`, the gradient of a next state as later
+    steps give it, and `gradient.<name>`, that of a state's value at this step. It gives the
+    gradients under the labels of the inputs that they belong to.
+    """
+
+    forward: Graph
+    backward: Graph
+
+
+def gradient(graph: Graph, at_steps: Collection[str], wanted: Collection[str]) -> Gradient:
+    """Derives the gradient of a step graph.
+
+    Args:
+        graph: from `input.x`, `state.*` and `parameter.*` to the next states.
+        at_steps: names of the states that have a gradient at each step, not only at the last.
+        wanted: labels of the inputs whose gradient is wanted; that of carried states always is.
+    """
+    builder = Builder()
+    values: list[Value] = []
+    for node in graph.nodes:
+        values.append(builder.copy(node, [values[i] for i in node.inputs]))
+    first_backward = len(builder.nodes)
+    carried = [node["name"] for _, node in graph.inputs("state")]
+    grads: dict[int, Value] = {}
+    for label, index in graph.outputs:
+        name = label.partition(".")[2]
+        shape, dtype = values[index].shape, values[index].dtype
+        for kind, names in (("carried", carried), ("step", at_steps)):
+            if name in names:
+                given = builder.input(f"{kind} gradient", name, shape, dtype)
+                _accumulate(grads, index, given)
+    _reverse(graph, values, grads, wanted)
+    results = {}
+    for index, node in graph.inputs():
+        if node["kind"] == "state" or node.label in wanted:
+            zero = builder.lift(0, node.dtype).expand(node.shape)
+            results[node.label] = grads.get(index, zero)
+    outputs = {label: values[i] for label, i in graph.outputs}
+    return _partition(builder, outputs, results, first_backward)
+
+
+def _reverse(
+    graph: Graph, values: list[Value], grads: dict[int, Value], wanted: Collection[str]
+) -> None:
+    """Goes through the nodes from the results to the inputs, and adds up their gradients."""
+    active = _active(graph, wanted)
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[index]
+        derivative = ops.TABLE[node.op].derivative
+        if index not in grads or index not in active or derivative is None:
+            continue
+        inputs = [values[i] for i in node.inputs]
+        parts = derivative(grads[index], values[index], *inputs, **dict(node.attributes))
+        for i, part in zip(node.inputs, parts, strict=True):
+            if part is not None and i in active:
+                _accumulate(grads, i, _unbroadcast(part, graph.nodes[i].shape))
+
+
+def _accumulate(grads: dict[int, Value], index: int, part: Value) -> None:
+    grads[index] = grads[index] + part if index in grads else part
+
+
+def _active(graph: Graph, wanted: Collection[str]) -> set[int]:
+    """The nodes through which a gradient flows to an input where it is wanted."""
+    active: set[int] = set()
+    for index, node in enumerate(graph.nodes):
+        if not node.dtype.is_floating_point:
+            continue
+        given = node.op == "input" and (node["kind"] == "state" or node.label in wanted)
+        if given or any(i in active for i in node.inputs):
+            active.add(index)
+    return active
+
+
+def _unbroadcast(grad: Value, shape: Shape) -> Value:
+    """The sum over the dimensions along which a value of this shape was repeated."""
+    extra = len(grad.shape) - len(shape)
+    padded = (1,) * extra + shape
+    dims = tuple(
+        i for i, (size, own) in enumerate(zip(grad.shape, padded, strict=True)) if size != own
+    )
+    if dims:
+        grad = grad.sum(dims=dims)
+    return grad.reshape(shape)
+
+
+def _partition(
+    builder: Builder, outputs: dict[str, Value], results: dict[str, Value], first_backward: int
+) -> Gradient:
+    """Takes the joint graph apart, at the values that are kept."""
+    nodes = builder.nodes
+    flowing = depends_on(
+        nodes, (i for i, n in enumerate(nodes) if n.op == "input" and "gradient" in n["kind"])
+    )
+    needed = ancestors(nodes, (value.index for value in results.values()))
+    states = {value.index for value in outputs.values()}
+    saved = _cheapest(nodes, needed, flowing, states, first_backward)
+    forward = builder.finish({**outputs, **{f"saved.{i}": Value(builder, i) for i in saved}})
+    backward = Builder()
+    made: dict[int, Value] = {}
+    for index in sorted(_until(nodes, (v.index for v in results.values()), saved)):
+        node = nodes[index]
+        if index in saved:
+            made[index] = backward.input("saved", str(index), node.shape, node.dtype)
+        elif node.op == "input" and "gradient" in node["kind"]:
+            kind = {"carried gradient": "state", "step gradient": "gradient"}[node["kind"]]
+            made[index] = backward.input(kind, node["name"], node.shape, node.dtype)
+        else:
+            made[index] = backward.copy(node, [made[i] for i in node.inputs])
+    return Gradient(forward, backward.finish({k: made[v.index] for k, v in results.items()}))
+
+
+def _until(nodes: list[Node], sources: Iterable[int], saved: Collection[int]) -> set[int]:
+    """The nodes from which the sources are computed, as far back as what is kept."""
+    found, todo = set[int](), list(sources)
+    while todo:
+        index = todo.pop()
+        if index not in found:
+            found.add(index)
+            if index not in saved:
+                todo.extend(nodes[index].inputs)
+    return found
+
+
+def _cheapest(
+    nodes: list[Node], needed: set[int], flowing: set[int], states: set[int], first_backward: int
+) -> set[int]:
+    """Which forward values to keep: a minimum cut between what cannot, or should not, be computed
+    again, and what the gradient reads. Its capacities are bytes for each row of the batch.
+    """
+
+    def cost(index: int) -> int:
+        """Bytes; of equal bytes the later value, from which less is to be computed again.
+
+        The input and the states of all steps are kept in any case. What the gradient alone
+        computes is the last choice: it would be more work in the forward direction.
+        """
+        node = nodes[index]
+        kept = index in states or (node.op == "input" and node["kind"] in ("input", "state"))
+        bytes_each = 0 if kept else features(node.shape) * node.dtype.itemsize
+        rank = index if index >= first_backward else first_backward - index
+        return bytes_each * 2 * len(nodes) + rank
+
+    network: networkx.DiGraph[Any] = networkx.DiGraph()
+    network.add_nodes_from(("start", "end"))
+    for index in needed:
+        node = nodes[index]
+        if index in flowing:
+            for i in node.inputs:
+                if i not in flowing and batch_dim(nodes[i].shape) is not None:
+                    network.add_edge((i, "out"), "end")  # without a capacity it is infinite
+            continue
+        if batch_dim(node.shape) is None:
+            continue
+        network.add_edge((index, "in"), (index, "out"), capacity=cost(index))
+        if node.op in ("input", "random", "matmul"):
+            network.add_edge("start", (index, "in"))
+        for i in node.inputs:
+            if batch_dim(nodes[i].shape) is not None:
+                network.add_edge((i, "out"), (index, "in"))
+    _, (before, after) = networkx.minimum_cut(network, "start", "end")
+    cut = {i for i in needed if (i, "in") in before and (i, "out") in after}
+    return {i for i in cut if not (nodes[i].op == "input" and nodes[i]["kind"] == "input")}

@@ -1,0 +1,106 @@
+"""A traced cell with all that is derived from it: made once for a structure, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrnn.binding import Parameters
+from openrnn.state import StateSpec
+from openrnn.step.gradient import Gradient, gradient
+from openrnn.step.graph import Graph
+from openrnn.step.split import Stages, split
+from openrnn.step.trace import trace
+
+
+class Program:
+    """A step graph, its stages, and its gradients."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.states = tuple(label.partition(".")[2] for label, _ in graph.outputs)
+        self._training = lru_cache(maxsize=None)(self._derive)
+
+    @cached_property
+    def stages(self) -> Stages:
+        """For inference: nothing is kept for a gradient."""
+        return split(self.graph)
+
+    def training(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
+        """The stages forward, with what is kept, and backward, for these gradients."""
+        return self._training(wanted)
+
+    @property
+    def stepwise(self) -> tuple[str, ...]:
+        """The states with a gradient at each step: the output, and those that no step reads."""
+        rest = (name for name in self.states[1:] if name not in self.stages.carried)
+        return (self.states[0], *rest)
+
+    def _derive(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
+        derived: Gradient = gradient(self.graph, self.stepwise, wanted)
+        return split(derived.forward), split(derived.backward)
+
+
+_PROGRAMS: dict[Hashable, Program] = {}
+_MOST_PROGRAMS = 256
+
+
+def program_of(
+    cell: nn.Module, tensors: Parameters, spec: StateSpec, input_size: int, dtype: torch.dtype
+) -> Program:
+    """The program of a cell: traced for a structure not met before, else the one that is known."""
+    key = (_structure(cell), _shapes(tensors), spec, input_size, dtype)
+    if key not in _PROGRAMS:
+        if len(_PROGRAMS) >= _MOST_PROGRAMS:
+            _PROGRAMS.pop(next(iter(_PROGRAMS)))
+        _PROGRAMS[key] = Program(trace(cell, tensors, spec, input_size, dtype))
+    return _PROGRAMS[key]
+
+
+def _shapes(tensors: Parameters) -> Hashable:
+    return tuple((name, tuple(t.shape), t.dtype) for name, t in tensors.items())
+
+
+_TENSORS = ("_parameters", "_buffers")
+_CHILDREN = ("_modules",)
+
+
+def _structure(module: nn.Module) -> Hashable:
+    """All of a module on which its forward may depend, but for the numbers in its tensors."""
+    attributes = tuple(
+        (name, _plain(value))
+        for name, value in module.__dict__.items()
+        if name not in _TENSORS and name not in _CHILDREN and not isinstance(value, Tensor)
+    )
+    children = tuple((name, child and _structure(child)) for name, child in module._modules.items())
+    return (type(module), attributes, children)
+
+
+class _Same:
+    """An object that is equal to itself alone, and is kept alive, so that none takes its place."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _plain(value: Any) -> Hashable:
+    """Numbers and text, and what is made of them, by value; any other object by identity."""
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
+        return (type(value), value)
+    if isinstance(value, (tuple, list)):
+        return (type(value), tuple(map(_plain, value)))
+    if isinstance(value, (set, frozenset)) and not value:
+        return type(value)
+    if isinstance(value, dict):
+        return (type(value), tuple((key, _plain(v)) for key, v in value.items()))
+    return _Same(value)

@@ -1,0 +1,218 @@
+"""Four stages: what is computed once, for all steps at once, in the loop, and after it.
+
+- parameters: on weights alone: once.
+- inputs: on x_t, or random, but on no state: for all T steps at once.
+- recurrence: on the way from a state to a next state that a later step reads: in the loop.
+- outputs: on a state, but on no such way: for all T steps at once.
+
+The backward graph of a step has the same form, with the gradients of the states as its states, so
+it is split by the same rule: weight gradients come out as one product over all T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from openrnn.step.graph import Builder, Graph, Node, Value, ancestors, depends_on
+from openrnn.step.shape import batch_dim
+
+STAGES = ("parameters", "inputs", "recurrence", "outputs")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A step graph in four graphs.
+
+    What one computes and another reads is an output of the one, `value.<number>`, and an input of
+    the other by the same name. The results of the whole are outputs of the stage that makes them;
+    the recurrence makes the next states `state.<name>`.
+    """
+
+    parameters: Graph
+    inputs: Graph
+    recurrence: Graph
+    outputs: Graph
+    carried: tuple[str, ...]  # the states that a later step reads, in order
+    randoms: tuple[Node, ...]  # the random nodes of a step, in the order in which they are drawn
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{name}:\n{getattr(self, name)}" for name in STAGES)
+
+
+def split(graph: Graph) -> Stages:
+    """The stages of a step graph, whose states are the inputs of kind "state"."""
+    graph = distribute(graph)
+    stage = _assign(graph)
+    carried = tuple(node["name"] for _, node in graph.inputs("state"))
+    builders = {name: _Stage(name) for name in STAGES}
+    results: dict[int, list[str]] = {}
+    for label, index in graph.outputs:
+        results.setdefault(index, []).append(label)
+    readers = _readers(graph)
+    for index, node in enumerate(graph.nodes):
+        if node.op == "constant":
+            continue
+        home = builders[stage[index]]
+        home.compute(graph, builders, stage, index)
+        abroad = any(stage[reader] != stage[index] for reader in readers[index])
+        if abroad and node.op != "input":
+            home.results[f"value.{index}"] = home.values[index]
+    for index, labels in results.items():
+        for label in labels:
+            home = builders[_home_of_result(label, carried, stage[index])]
+            home.results[label] = home.read(graph, builders, stage, index)
+    randoms = sorted(
+        (node for node in graph.nodes if node.op == "random"), key=lambda node: int(node["number"])
+    )
+    graphs = {name: b.builder.finish(b.results) for name, b in builders.items()}
+    return Stages(**graphs, carried=carried, randoms=tuple(randoms))
+
+
+def _home_of_result(label: str, carried: tuple[str, ...], stage: str) -> str:
+    """A next state that is carried leaves the loop even if it does not depend on a state."""
+    kind, _, name = label.partition(".")
+    return "recurrence" if kind == "state" and name in carried else stage
+
+
+class _Stage:
+    """One stage under construction."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.builder = Builder()
+        self.values: dict[int, Value] = {}  # by the node's place in the whole graph
+        self.results: dict[str, Value] = {}
+
+    def compute(
+        self, graph: Graph, builders: Mapping[str, _Stage], stage: list[str], index: int
+    ) -> None:
+        node = graph.nodes[index]
+        if node.op == "random":  # drawn outside, step by step, and given
+            value = self.builder.input("random", str(node["number"]), node.shape, node.dtype)
+        else:
+            inputs = [self.read(graph, builders, stage, i) for i in node.inputs]
+            value = self.builder.copy(node, inputs)
+        self.values[index] = value
+
+    def read(
+        self, graph: Graph, builders: Mapping[str, _Stage], stage: list[str], index: int
+    ) -> Value:
+        """The value of a node here: computed here, or coming in from its own stage."""
+        if index not in self.values:
+            node = graph.nodes[index]
+            if node.op in ("constant", "input"):
+                self.values[index] = self.builder.copy(node, ())
+            else:
+                name = f"value.{index}"
+                builders[stage[index]].results[name] = builders[stage[index]].values[index]
+                self.values[index] = self.builder.input("value", str(index), node.shape, node.dtype)
+        return self.values[index]
+
+
+def _readers(graph: Graph) -> list[list[int]]:
+    readers: list[list[int]] = [[] for _ in graph.nodes]
+    for index, node in enumerate(graph.nodes):
+        for i in node.inputs:
+            readers[i].append(index)
+    return readers
+
+
+def _assign(graph: Graph) -> list[str]:
+    """The stage of each node."""
+    on_state = depends_on(graph.nodes, (index for index, _ in graph.inputs("state")))
+    carried = {node["name"] for _, node in graph.inputs("state")}
+    onward = ancestors(
+        graph.nodes,
+        (
+            i
+            for label, i in graph.outputs
+            if label.partition(".")[2] in carried and _is_state(label)
+        ),
+    )
+    stage = []
+    for index, node in enumerate(graph.nodes):
+        if index in on_state:
+            stage.append("recurrence" if index in onward else "outputs")
+        elif batch_dim(node.shape) is not None or _has_rows(graph, stage, index):
+            stage.append("inputs")
+        else:
+            stage.append("parameters")
+    _sink_views(graph, stage)
+    return stage
+
+
+def _is_state(label: str) -> bool:
+    return label.startswith("state.")
+
+
+def _has_rows(graph: Graph, stage: list[str], index: int) -> bool:
+    """A sum over the rows has none itself, but needs them."""
+    return any(stage[i] != "parameters" for i in graph.nodes[index].inputs)
+
+
+_SINKING = ("slice", "reshape", "expand", "permute")
+
+
+def _sink_views(graph: Graph, stage: list[str]) -> None:
+    """A view whose readers are all in one later stage is made there, from the tensor itself."""
+    readers = _readers(graph)
+    results = {index for _, index in graph.outputs}
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        where = {stage[reader] for reader in readers[index]}
+        if (
+            graph.nodes[index].op in _SINKING
+            and stage[index] == "inputs"
+            and index not in results
+            and len(where) == 1
+        ):
+            stage[index] = where.pop()
+
+
+def distribute(graph: Graph) -> Graph:
+    """[x, h] W becomes x W_x + h W_h where one part depends on a state and the other does not.
+
+    So the product with x is made for all steps at once, however the user wrote it.
+    """
+    on_state = depends_on(graph.nodes, (index for index, _ in graph.inputs("state")))
+    builder = Builder()
+    values: list[Value] = []
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        pieces = _pieces(graph, node)
+        if pieces and len({piece in on_state for piece in pieces}) == 2:
+            values.append(_distributed(inputs[1], pieces, values, on_state))
+        else:
+            values.append(builder.copy(node, inputs))
+    return builder.finish({label: values[index] for label, index in graph.outputs})
+
+
+def _pieces(graph: Graph, node: Node) -> tuple[int, ...]:
+    """The parts of the concatenation that this product multiplies with a weight, if it does so."""
+    if node.op != "matmul":
+        return ()
+    left, right = (graph.nodes[i] for i in node.inputs)
+    if left.op != "cat" or left["dim"] != len(left.shape) - 1 or batch_dim(right.shape) is not None:
+        return ()
+    return left.inputs
+
+
+def _distributed(
+    weight: Value, pieces: tuple[int, ...], values: list[Value], on_state: set[int]
+) -> Value:
+    products: dict[bool, list[Value]] = {False: [], True: []}
+    start, dim = 0, len(weight.shape) - 2
+    for piece in pieces:
+        size = values[piece].shape[-1]
+        assert isinstance(size, int)
+        rows = weight.slice(dim=dim, start=start, stop=start + size, step=1)
+        products[piece in on_state].append(values[piece].matmul(rows))
+        start += size
+    return _total(products[False]) + _total(products[True])
+
+
+def _total(values: list[Value]) -> Value:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total

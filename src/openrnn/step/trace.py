@@ -1,0 +1,400 @@
+"""From a cell to a step graph: the cell is run once, on tensors without numbers, and watched."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functionalize
+
+from openrnn.binding import Parameters, bind
+from openrnn.errors import CellError
+from openrnn.shadow import ROWS, ShadowMode, has_tensors, shadow, shadows
+from openrnn.state import StateSpec
+from openrnn.step.aten import CONVERTERS
+from openrnn.step.graph import Builder, Graph, Node, Value
+from openrnn.step.shape import Batch, Dim, Shape
+
+# Two batch sizes, so that a number that the cell computes from the batch size shows.
+_ROWS = (ROWS, 1_000_033)
+_TORCH = os.path.dirname(torch.__file__)
+_HERE = os.path.dirname(__file__)
+_LARGEST_CONSTANT = 65_536
+
+
+def trace(
+    cell: nn.Module, tensors: Parameters, spec: StateSpec, input_size: int, dtype: torch.dtype
+) -> Graph:
+    """The graph of one step of the cell.
+
+    Its inputs are `input.x`, `state.<name>` and `parameter.<name>`, its outputs the next states.
+
+    Args:
+        cell: `cell(x, state) -> state`.
+        tensors: what the cell reads as its parameters, by name; only shapes and dtypes matter.
+        spec: what the states of the cell are.
+        input_size: features of x.
+        dtype: of x and of the states.
+
+    Raises:
+        CellError: the step cannot be expressed in the table of operations; it names the operation
+            and the line of the cell's source.
+    """
+    _check_hooks(cell)
+    first, second = (_trace_once(cell, tensors, spec, input_size, dtype, rows) for rows in _ROWS)
+    if first != second:
+        raise CellError(
+            f"{type(cell).__name__}: the step computes with the number of rows in the batch, "
+            "so it is not the same for every batch. Use the mean over the features, or a constant."
+        )
+    return first
+
+
+def _check_hooks(cell: nn.Module) -> None:
+    for name, module in cell.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            where = f"its submodule {name!r}" if name else "it"
+            raise CellError(
+                f"{type(cell).__name__}: {where} has hooks, which a kernel cannot call at each "
+                'step. Remove them, or use backend="eager".'
+            )
+
+
+def _trace_once(
+    cell: nn.Module,
+    tensors: Parameters,
+    spec: StateSpec,
+    input_size: int,
+    dtype: torch.dtype,
+    rows: int,
+) -> Graph:
+    assert spec.sizes is not None
+    name = type(cell).__name__
+    recorder = Trace(name, rows)
+    x = shadow((rows, input_size), dtype)
+    states = tuple(shadow((rows, size), dtype) for size in spec.sizes)
+    inner = shadows(tensors)
+    recorder.give("input", "x", x)
+    for state_name, state in zip(spec.names, states, strict=True):
+        recorder.give("state", state_name, state)
+    for parameter_name, tensor in inner.items():
+        recorder.give("parameter", parameter_name, tensor)
+
+    def step(x: Tensor, states: tuple[Tensor, ...], inner: dict[str, Tensor]) -> Any:
+        bound = bind(cell, inner)
+        before = [dict(m.__dict__) for m in bound.modules()]
+        with _watch_names(recorder):
+            new = spec.unwrap(bound(x, spec.wrap(states)), rows, name)
+        for module, attributes in zip(bound.modules(), before, strict=True):
+            _check_unchanged(name, module, attributes)
+        return new
+
+    try:
+        with torch.enable_grad(), recorder:
+            new = functionalize(step, remove="mutations")(x, states, inner)
+    except CellError:
+        raise
+    except Exception as error:
+        if recorder.refusal is not None:  # torch wraps what is raised inside an operation
+            raise recorder.refusal from error
+        raise CellError(f"{name}: its forward fails when it is traced: {error}") from error
+    outputs = {}
+    for state_name, size, tensor in zip(spec.names, spec.sizes, new, strict=True):
+        value = recorder.value(tensor)
+        if value.dtype != dtype:
+            raise CellError(
+                f"{name}: state {state_name} goes in as {dtype} and comes out as {value.dtype}. "
+                "A state keeps its dtype: convert it back."
+            )
+        outputs[f"state.{state_name}"] = value.expand((Batch(), size))
+    return recorder.finish(outputs)
+
+
+def _check_unchanged(name: str, module: nn.Module, before: dict[str, Any]) -> None:
+    after = module.__dict__
+    for key in before.keys() | after.keys():
+        if key in ("_parameters", "_buffers", "_modules"):
+            continue
+        if before.get(key, before) is not after.get(key, after):
+            raise CellError(
+                f"{name}: its forward sets self.{key}. A step may depend on its input and its "
+                "state alone: make it a state, or set it outside forward."
+            )
+
+
+class Trace(ShadowMode):  # type: ignore[no-untyped-call]
+    """Sees every operation that the cell runs, and writes it down in our own."""
+
+    def __init__(self, owner: str, rows: int) -> None:
+        super().__init__(rows)
+        self.builder = Builder()
+        self.current = ""  # the ATen operation at work
+        self.refusal: CellError | None = None
+        self._owner = owner
+        self._values: dict[int, Value | None] = {}
+        self._given: dict[int, str] = {}
+        self._alive: list[Tensor] = []  # so that no id is used twice
+        self._names: dict[int, str] = {}
+        self._lines: dict[int, str] = {}
+        self._randoms = 0
+
+    # --- what converters use ---
+
+    def dim(self, size: int) -> Dim:
+        if size < ROWS:
+            return size
+        if size % self.rows:
+            raise self.refuse(f"makes a size, {size}, that is not a multiple of the batch size")
+        return Batch(size // self.rows)
+
+    def shape(self, tensor: Tensor) -> Shape:
+        return tuple(self.dim(size) for size in tensor.shape)
+
+    def cast(self, value: Any, dtype: torch.dtype) -> Value:
+        """A value, or a number, in this dtype."""
+        if not isinstance(value, Value):
+            return self.builder.lift(value, dtype)
+        if value.dtype == dtype:
+            return value
+        return self.builder.add("convert", [value], dtype=dtype)
+
+    def common_dtype(self, args: Sequence[Any], out: Tensor) -> torch.dtype:
+        """What torch computes in: the result's dtype, or for a comparison that of its inputs."""
+        if out.dtype != torch.bool:
+            return out.dtype
+        dtypes = [a.dtype for a in args if isinstance(a, Value) and a.shape != ()]
+        dtypes = dtypes or [a.dtype for a in args if isinstance(a, Value)]
+        common = dtypes[0]
+        for dtype in dtypes[1:]:
+            common = torch.promote_types(common, dtype)
+        fractions = any(isinstance(a, float) for a in args)
+        return torch.get_default_dtype() if fractions and not common.is_floating_point else common
+
+    def random(self, out: Tensor, distribution: str, **attributes: Any) -> Value:
+        """Fresh numbers; each call is its own node."""
+        shape = self.shape(out)
+        if not any(isinstance(dim, Batch) for dim in shape):
+            raise self.refuse(
+                "draws random numbers without a batch, a mask on a weight say, at every step. "
+                "Make it a parametrization of the weight, which is drawn once for a sequence"
+            )
+        self._randoms += 1
+        return self.builder.add(
+            "random",
+            shape=shape,
+            dtype=out.dtype,
+            distribution=distribution,
+            number=self._randoms,
+            **attributes,
+        )
+
+    def refuse(self, why: str) -> CellError:
+        """The error that says which operation, at which line of the user's source, and why."""
+        self.refusal = CellError(f"{self._owner}: {self.current}, at {_source()}, {why}.")
+        return self.refusal
+
+    # --- watching ---
+
+    def give(self, kind: str, name: str, tensor: Tensor) -> None:
+        """Makes a tensor an input of the graph."""
+        self._keep(tensor, self.builder.input(kind, name, self.shape(tensor), tensor.dtype))
+        self._given[id(tensor)] = f"{kind} {name}"
+
+    def value(self, tensor: Tensor) -> Value:
+        """What we know a tensor as."""
+        if id(tensor) not in self._values:
+            if self.current in ("aten.lift_fresh.default", "aten.lift_fresh_copy.default"):
+                return self._constant(tensor)  # torch.tensor(...) in the code
+            raise self.refuse(
+                "reads a tensor that is no input, state, parameter, buffer or attribute of the "
+                "cell. Register it as a buffer"
+            )
+        value = self._values[id(tensor)]
+        if value is None:
+            raise self.refuse("reads the index of a maximum, which has no gradient")
+        return value
+
+    def _constant(self, tensor: Tensor) -> Value:
+        if tensor.numel() > _LARGEST_CONSTANT:
+            raise self.refuse(
+                f"makes {tensor.numel()} numbers at each step. Register them as a buffer"
+            )
+        numbers = tuple(tensor.flatten().tolist())
+        return self.builder.add(
+            "constant", shape=tuple(tensor.shape), dtype=tensor.dtype, value=numbers
+        )
+
+    def _keep(self, tensor: Tensor, value: Value | None) -> None:
+        self._values[id(tensor)] = value
+        self._alive.append(tensor)
+        if value is not None and value.index not in self._lines:
+            self._lines[value.index] = _source(short=True)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        watcher = sys.gettrace()  # is for the user's source; in here it would only cost time
+        sys.settrace(None)
+        try:
+            return self._record(func, args, kwargs or {})
+        finally:
+            sys.settrace(watcher)
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func.namespace == "prim":
+            return func(*args, **kwargs)
+        self.current = outer = str(func)
+        name = outer.removeprefix("aten.")
+        if name == "_local_scalar_dense.default":
+            raise self.refuse(
+                "turns a tensor into a Python number or branches on one. "
+                "Use torch.where for a choice that depends on values"
+            )
+        target: Tensor | None = None
+        if func._schema.is_mutable:
+            target = args[0]
+            if id(target) in self._given:
+                self.refusal = CellError(
+                    f"{self._owner}: its forward changes {self._given[id(target)]} in place. "
+                    "Compute a new tensor, x = x + 1 instead of x += 1."
+                )
+                raise self.refusal
+            name = name.replace("_.", ".", 1)
+            self.current = f"aten.{name}"
+        convert = CONVERTERS.get(name)
+        if convert is None and target is None and not has_tensors(args):
+            return self._literal(func, args, kwargs)
+        if convert is None:
+            return self._decompose(func, args, kwargs)
+        out = self.run(func, args, kwargs)
+        values = self._map(args), {key: self._map(value) for key, value in kwargs.items()}
+        result = convert(self, out, *values[0], **values[1])
+        if not torch.is_grad_enabled() and isinstance(result, Value):
+            result = result.detach()
+        if target is not None:
+            self._keep(target, result)
+            return target
+        if isinstance(out, Tensor):
+            assert result.shape == self.shape(out), f"{outer}: {result.shape} for {out.shape}"
+            self._keep(out, result)
+        else:
+            for tensor, value in zip(out, result, strict=True):
+                self._keep(tensor, value)
+        return out
+
+    def _decompose(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operation that torch itself writes in terms of simpler ones."""
+        from torch._decomp import decomposition_table  # slow to import, and seldom needed
+
+        if func not in decomposition_table:
+            raise self.refuse("is not in the table of operations")
+        with self:
+            return decomposition_table[func](*args, **kwargs)
+
+    def _literal(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        """Numbers made from nothing, `torch.eye(3)` say: the same at each step, so made now."""
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise self.refuse("is not in the table of operations")
+        real = func(*args, **{**kwargs, "device": "cpu"})
+        out: Tensor = self.run(func, args, kwargs)
+        self.shape(out)
+        self._keep(out, self._constant(real))
+        return out
+
+    def _map(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.value(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._map(v) for v in value)
+        return value
+
+    def name(self, tensor: Tensor, name: str) -> None:
+        """Notes that the user calls this value so; the first name stays."""
+        value = self._values.get(id(tensor))
+        if value is not None and value.node.op not in ("input", "constant"):
+            self._names.setdefault(value.index, name)
+
+    def finish(self, outputs: dict[str, Value]) -> Graph:
+        nodes = self.builder.nodes
+        mixing = _mixing(nodes)
+        if mixing is not None:
+            raise CellError(
+                f"{self._owner}: {nodes[mixing].op}, at {self._lines.get(mixing)}, mixes the rows "
+                "of the batch. Rows are sequences of their own."
+            )
+        for index, node in enumerate(nodes):
+            nodes[index] = replace(node, name=self._names.get(index), line=self._lines.get(index))
+        return self.builder.finish(outputs)
+
+
+def _mixing(nodes: Sequence[Node]) -> int | None:
+    """The first node that mixes rows of the batch, where the converters could not see it."""
+    for index, node in enumerate(nodes):
+        places = [i for i, dim in enumerate(node.shape) if isinstance(dim, Batch)]
+        if len(places) > 1:
+            return index
+        if node.op == "reshape":
+            before = nodes[node.inputs[0]].shape
+            if _in_front(before) != _in_front(node.shape):
+                return index
+    return None
+
+
+def _in_front(shape: Shape) -> int | None:
+    """How many numbers come before the rows of the batch are counted."""
+    product = 1
+    for dim in shape:
+        if isinstance(dim, Batch):
+            return product
+        product *= dim
+    return None
+
+
+def _is_users(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return not (
+        file.startswith((_TORCH, _HERE, "<"))
+        or file.endswith(("openrnn/binding.py", "openrnn/state.py", "openrnn/cells/base.py"))
+    )
+
+
+def _source(short: bool = False) -> str:
+    """The line of the user's source that is running: file:line, and what stands there."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    if frame is None:
+        return "an unknown line"
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    if short:
+        return f"{os.path.basename(file)}:{number}"
+    return f"{file}:{number} `{linecache.getline(file, number).strip()}`"
+
+
+@contextmanager
+def _watch_names(recorder: Trace) -> Iterator[None]:
+    """While the cell runs, notes what its source calls the values that it computes."""
+
+    def note(frame: FrameType, event: str, arg: Any) -> Any:
+        for name, local in frame.f_locals.items():
+            if isinstance(local, Tensor) and torch._C._functorch.is_functionaltensor(local):
+                recorder.name(torch._C._functorch.get_unwrapped(local), name)
+        return note
+
+    def enter(frame: FrameType, event: str, arg: Any) -> Any:
+        return note if _is_users(frame) else None
+
+    outer = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        yield
+    finally:
+        sys.settrace(outer)
