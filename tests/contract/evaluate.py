@@ -54,7 +54,10 @@ def evaluate(module: nn.Module, input: Any, state: Any, dtype: torch.dtype) -> R
         weight = torch.randn(result.shape, generator=generator, dtype=torch.float64)
         loss = loss + (result * weight.to(dtype)).sum()
     leaves = tensors(input, "input") | tensors(state, "initial") | dict(module.named_parameters())
-    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    # A gradient of zero may come as None: the state of a cell that never reads it, say.
+    gradients = torch.autograd.grad(
+        loss, list(leaves.values()), allow_unused=True, materialize_grads=True
+    )
     named = {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
     return {name: t.detach() for name, t in (results | named).items()}
 
@@ -62,7 +65,12 @@ def evaluate(module: nn.Module, input: Any, state: Any, dtype: torch.dtype) -> R
 def assert_as_exact(ours: Results, peer: Results, truth: Results, dtype: torch.dtype) -> None:
     """Our error against float64 is at most twice the peer's at the same dtype, plus a small floor.
 
-    The floor is a few roundings at the size of the result: the peer may happen to be exact.
+    The floor is a few roundings at the size of the result: the peer may happen to be exact. Where
+    the peer's own error is many roundings, the step amplifies them (a layer norm in a long loop
+    does), and which of two orders of summation errs more is luck: there it may be eight times.
+
+    In float64 the truth has as much error as we, so `peer` is to be the peer's in float32: its
+    error, in units of its roundings, says what to expect.
     """
     assert ours.keys() == peer.keys() == truth.keys()
     for name, exact in truth.items():
@@ -70,7 +78,9 @@ def assert_as_exact(ours: Results, peer: Results, truth: Results, dtype: torch.d
         assert ours[name].dtype == dtype, name
         if exact.numel() == 0:
             continue
-        floor = 16 * torch.finfo(dtype).eps * max(1.0, exact.abs().max().item())
-        error = (ours[name].double() - exact).abs().max().item()
-        allowed = 2 * (peer[name].double() - exact).abs().max().item() + floor
-        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}"
+        rounding = torch.finfo(dtype).eps * max(1.0, exact.abs().max().item())
+        error = (ours[name].double() - exact).abs().max().item() / rounding
+        peer_error = (peer[name].double() - exact).abs().max().item() / rounding
+        peer_error *= torch.finfo(dtype).eps / torch.finfo(peer[name].dtype).eps
+        allowed = (2 if peer_error < 10 else 8) * peer_error + 16
+        assert error <= allowed, f"{name}: error of {error:.3g} roundings, allowed {allowed:.3g}"

@@ -48,7 +48,7 @@ def assert_equal_results(
     theirs: Any, ours: Any, input: Any, state: Any, dtype: torch.dtype
 ) -> None:
     truth = evaluate(theirs, input, state, torch.float64)
-    peer = evaluate(theirs, input, state, dtype)
+    peer = evaluate(theirs, input, state, torch.float32)
     assert_as_exact(evaluate(ours, input, state, dtype), peer, truth, dtype)
 
 

@@ -11,6 +11,11 @@ from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 import openrnn
 
+# torch's test code, when it is imported, forbids the whole process to set backend flags, which
+# Lightning does. Allow it again, for as long as this lives.
+_flags_may_be_set = torch.backends.__allow_nonbracketed_mutation()
+_flags_may_be_set.__enter__()
+
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 NAMES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")

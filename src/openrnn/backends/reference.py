@@ -45,7 +45,8 @@ def run(
     runner = Reference(program, tuple(tensors), sequence.sizes(), reverse)
     rows = data.reshape(-1, data.size(-1))
     output, *final = call(runner, [rows, *state, *tensors.values()])
-    return sequence.with_data(output.reshape(*data.shape[:-1], -1)), tuple(final)
+    shape = (*data.shape[:-1], output.size(-1))
+    return sequence.with_data(output.reshape(shape)), tuple(final)
 
 
 class Reference:

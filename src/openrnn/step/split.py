@@ -49,15 +49,9 @@ def split(graph: Graph) -> Stages:
     results: dict[int, list[str]] = {}
     for label, index in graph.outputs:
         results.setdefault(index, []).append(label)
-    readers = _readers(graph)
     for index, node in enumerate(graph.nodes):
-        if node.op == "constant":
-            continue
-        home = builders[stage[index]]
-        home.compute(graph, builders, stage, index)
-        abroad = any(stage[reader] != stage[index] for reader in readers[index])
-        if abroad and node.op != "input":
-            home.results[f"value.{index}"] = home.values[index]
+        if node.op not in ("constant", "input"):
+            builders[stage[index]].compute(graph, builders, stage, index)
     for index, labels in results.items():
         for label in labels:
             home = builders[_home_of_result(label, carried, stage[index])]
@@ -101,11 +95,12 @@ class _Stage:
         """The value of a node here: computed here, or coming in from its own stage."""
         if index not in self.values:
             node = graph.nodes[index]
-            if node.op in ("constant", "input"):
+            state = node.op == "input" and node["kind"] == "state"
+            if node.op in ("constant", "input") and not (state and self.name != "recurrence"):
                 self.values[index] = self.builder.copy(node, ())
             else:
-                name = f"value.{index}"
-                builders[stage[index]].results[name] = builders[stage[index]].values[index]
+                home = builders[stage[index]]
+                home.results[f"value.{index}"] = home.read(graph, builders, stage, index)
                 self.values[index] = self.builder.input("value", str(index), node.shape, node.dtype)
         return self.values[index]
 
@@ -132,7 +127,9 @@ def _assign(graph: Graph) -> list[str]:
     )
     stage = []
     for index, node in enumerate(graph.nodes):
-        if index in on_state:
+        if node.op == "input" and node["kind"] == "state":
+            stage.append("recurrence")  # the loop has it, and hands it on
+        elif index in on_state:
             stage.append("recurrence" if index in onward else "outputs")
         elif batch_dim(node.shape) is not None or _has_rows(graph, stage, index):
             stage.append("inputs")

@@ -49,7 +49,10 @@ def trace(
             and the line of the cell's source.
     """
     _check_hooks(cell)
-    first, second = (_trace_once(cell, tensors, spec, input_size, dtype, rows) for rows in _ROWS)
+    with torch.inference_mode(False):  # in inference torch takes fewer operations apart
+        first, second = (
+            _trace_once(cell, tensors, spec, input_size, dtype, rows) for rows in _ROWS
+        )
     if first != second:
         raise CellError(
             f"{type(cell).__name__}: the step computes with the number of rows in the batch, "
@@ -98,7 +101,7 @@ def _trace_once(
         return new
 
     try:
-        with torch.enable_grad(), recorder:
+        with torch.inference_mode(False), torch.enable_grad(), recorder:
             new = functionalize(step, remove="mutations")(x, states, inner)
     except CellError:
         raise
@@ -235,7 +238,7 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
     def _keep(self, tensor: Tensor, value: Value | None) -> None:
         self._values[id(tensor)] = value
         self._alive.append(tensor)
-        if value is not None and value.index not in self._lines:
+        if value is not None and value.node.op != "input" and value.index not in self._lines:
             self._lines[value.index] = _source(short=True)
 
     def __torch_dispatch__(
