@@ -13,6 +13,7 @@ from openrnn.errors import (
     ShapeError,
     StateError,
 )
+from openrnn.explain.explain import explain
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.gru import GRU
 from openrnn.layers.lstm import LSTM
@@ -42,4 +43,5 @@ __all__ = [
     "Stack",
     "StateError",
     "cells",
+    "explain",
 ]

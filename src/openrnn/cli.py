@@ -1,4 +1,4 @@
-"""The command line: `openrnn forecast` and `openrnn predict`.
+"""The command line: `openrnn forecast`, `openrnn predict` and `openrnn cells`.
 
 Everything but click is imported when a command runs, so that `--help` comes at once.
 """
@@ -86,7 +86,7 @@ def _say_error(command: str, message: str) -> None:
 @click.version_option(openrnn.__version__, "-V", "--version", message="openrnn %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Recurrent networks on the command line: forecast a column of a CSV file."""
+    """Recurrent networks on the command line."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -204,6 +204,14 @@ def predict(
     if out is not None:
         prediction.to_csv(out)
         click.echo(f"Written   {out}")
+
+
+@main.command(cls=Job)
+def cells() -> None:
+    """List the cells in the box, and what each costs."""
+    from openrnn.explain.box import print_cells
+
+    print_cells()
 
 
 if __name__ == "__main__":

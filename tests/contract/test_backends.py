@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_sequence
 import openrnn
 from openrnn import backends
 from openrnn.state import StateSpec, state_spec
-from tests.cells.box import BOX, as_given, as_tuple, random_states
+from tests.cells.box import BOX, RANDOM, as_given, as_tuple, random_states
 
 from .evaluate import assert_as_exact, evaluate
 
@@ -21,10 +21,15 @@ TORCHS: dict[str, Callable[[int, int], nn.Module]] = {
     f"torch.nn.{make.__name__}": make for make in (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 }
 CELLS: dict[str, Callable[[int, int], nn.Module]] = {**BOX, **TORCHS}
-COMPILED = [name for name in backends.BACKENDS if name != "eager"]
+COMPILED = [name for name in backends.BACKENDS if name not in ("auto", "eager")]
 cells = pytest.mark.parametrize("name", CELLS)
 compiled = pytest.mark.parametrize("backend", COMPILED)
-modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+# Evaluation is another step only where training draws random numbers.
+modal = pytest.mark.parametrize(
+    ("name", "training"),
+    [(name, True) for name in CELLS] + [(name, False) for name in RANDOM],
+    ids=lambda value: value if isinstance(value, str) else "train" if value else "eval",
+)
 
 
 class _Seeded(nn.Module):
@@ -61,10 +66,9 @@ def compare(cell: nn.Module, backend: str, input: Any, state: Any, dtype: torch.
 
 
 @compiled
-@modes
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 2), (2, 3, 5, 6), (37, 8, 3, 10), (3, 17, 13, 4)])
-@cells
+@modal
 def test_values_and_gradients(
     name: str, sizes: tuple[int, int, int, int], dtype: torch.dtype, training: bool, backend: str
 ) -> None:
@@ -131,8 +135,7 @@ def function_of(layer: nn.Module, spec: Any, count: int) -> Callable[..., tuple[
 
 
 @compiled
-@modes
-@cells
+@modal
 def test_gradcheck_and_gradgradcheck(name: str, training: bool, backend: str) -> None:
     cell = CELLS[name](2, 4).double().train(training)
     layer = openrnn.Recurrent(cell, backend=backend)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import openrnn
-from openrnn import Recurrent, backends
+from openrnn import Recurrent
+from openrnn.backends import auto
 
 
 class Peephole(nn.Module):
@@ -259,14 +260,33 @@ def test_hooks_of_the_cell_run_at_each_step() -> None:
     assert len(seen) == 6
 
 
-def test_auto_logs_once_when_it_is_no_kernel(caplog: pytest.LogCaptureFixture) -> None:
-    backends._log_auto.cache_clear()
+def test_auto_says_once_why_no_kernel_runs(caplog: pytest.LogCaptureFixture) -> None:
+    class Sorting(Leaky):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return super().forward(x, h).sort(-1).values
+
+    auto._say.cache_clear()
+    cells = [Leaky(), Sorting(), Sorting()]
     with caplog.at_level(logging.INFO, logger="openrnn"):
-        for _ in range(2):
-            Recurrent(Leaky())(torch.randn(6, 4, 5))
-    assert [record.message for record in caplog.records] == [
-        'backend="auto" runs "eager", a plain loop: there is no generated kernel yet'
-    ]
+        for cell in (*cells, *cells):
+            Recurrent(cell)(torch.randn(6, 4, 5))
+    first, second = (record.message for record in caplog.records)
+    assert first == 'backend="auto" runs "eager", a plain loop: There is no generated kernel yet.'
+    assert second.startswith('backend="auto" runs "eager", a plain loop: Sorting: aten.sort')
+    assert "test_recurrent.py" in second
+    with pytest.raises(openrnn.CellError) as caught:
+        Recurrent(Sorting(), backend="reference")(torch.randn(6, 4, 5))
+    assert str(caught.value) in second, "the same sentence"
+
+
+def test_auto_draws_no_random_numbers_of_its_own() -> None:
+    outputs = []
+    for backend in ("eager", "auto"):
+        cell = openrnn.cells.WeightDropLSTMCell(5, 7, dropout=0.5)
+        torch.manual_seed(1)
+        cell.load_state_dict({k: torch.ones_like(v) for k, v in cell.state_dict().items()})
+        outputs.append(Recurrent(cell, backend=backend)(torch.ones(3, 2, 5))[0])
+    assert torch.equal(*outputs)
 
 
 def test_repr() -> None:

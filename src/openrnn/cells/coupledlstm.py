@@ -45,7 +45,7 @@ class CoupledLSTMCell(Cell):
     Source: Greff et al., "LSTM: a search space odyssey", 2015, the variant CIFG; without their
     peepholes, and with torch's two biases. They compute i and set f = 1 - i, which is the same.
 
-    Example:
+    Examples:
         >>> cell = CoupledLSTMCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.weight_hh.shape

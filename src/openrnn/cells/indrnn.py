@@ -49,7 +49,7 @@ class IndRNNCell(Cell):
     deeper RNN", 2018. They hold |u| below a bound, the T-th root of 2 for T steps, by clipping
     after each update; the cell, which does not know T, leaves that to the training loop.
 
-    Example:
+    Examples:
         >>> cell = IndRNNCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_hh.shape
         (torch.Size([3, 20]), torch.Size([20]))

@@ -55,7 +55,7 @@ class LayerNormGRUCell(LayerNormCell):
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016; z weighs the old state, as in
     `GRUCell`, where in the paper it weighs the candidate. The paper has no eps; it is torch's.
 
-    Example:
+    Examples:
         >>> cell = LayerNormGRUCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.norm_ih.weight.shape
         (torch.Size([3, 20]), torch.Size([40]))

@@ -59,7 +59,7 @@ class LayerNormLSTMCell(LayerNormCell):
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016; their separate bias b is left out, as
     the biases of the norms add up to the same. The paper has no eps; it is torch's.
 
-    Example:
+    Examples:
         >>> cell = LayerNormLSTMCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.norm_ih.weight.shape

@@ -43,7 +43,7 @@ class MGUCell(Cell):
     Source: Zhou et al., "Minimal gated unit for recurrent neural networks", 2016; with torch's two
     biases. As there, f weighs the candidate, where z of `GRUCell` weighs the old state.
 
-    Example:
+    Examples:
         >>> cell = MGUCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_hh.shape
         (torch.Size([3, 20]), torch.Size([40, 20]))

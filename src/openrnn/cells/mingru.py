@@ -44,7 +44,7 @@ class MinGRUCell(InputGatedCell):
     logarithms, whose candidate is positive. As there, z weighs the candidate, where z of `GRUCell`
     weighs the old state.
 
-    Example:
+    Examples:
         >>> cell = MinGRUCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_ih.shape
         (torch.Size([3, 20]), torch.Size([40, 30]))

@@ -46,7 +46,7 @@ class MinLSTMCell(InputGatedCell):
     logarithms, whose candidate is positive. The ratio f / (f + i) is computed as σ(log f - log i),
     so that it is no 0 / 0 where both gates are shut.
 
-    Example:
+    Examples:
         >>> cell = MinLSTMCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_ih.shape
         (torch.Size([3, 20]), torch.Size([60, 30]))

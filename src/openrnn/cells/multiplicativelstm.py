@@ -52,7 +52,7 @@ class MultiplicativeLSTMCell(LSTMCell):
     Source: Krause et al., "Multiplicative LSTM for sequence modelling", 2016; with torch's two
     biases, and m of as many units as h.
 
-    Example:
+    Examples:
         >>> cell = MultiplicativeLSTMCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.weight_hm.shape

@@ -44,7 +44,7 @@ class OriginalGRUCell(Cell):
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
     machine translation", 2014; with torch's two biases, where they have none.
 
-    Example:
+    Examples:
         >>> cell = OriginalGRUCell(30, 20)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_hh.shape
         (torch.Size([3, 20]), torch.Size([60, 20]))

@@ -50,7 +50,7 @@ class PeepholeLSTMCell(Cell):
     Schmidhuber, "Learning precise timing with LSTM recurrent networks", 2002; with one cell in each
     memory block, tanh as the squashing function, and torch's two biases.
 
-    Example:
+    Examples:
         >>> cell = PeepholeLSTMCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.peephole.shape

@@ -55,7 +55,7 @@ class QRNNCell(InputGatedCell):
     as a cell sees one step: for a wider one, give the layer the neighbouring steps as features.
     Without their "ifo" pooling; with a bias.
 
-    Example:
+    Examples:
         >>> cell = QRNNCell(30, 20)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.weight_ih.shape

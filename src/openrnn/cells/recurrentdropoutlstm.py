@@ -49,7 +49,7 @@ class RecurrentDropoutLSTMCell(Cell):
     Source: Semeniuta, Severyn and Barth, "Recurrent dropout without memory loss", 2016, with a mask
     for each step; scaled in training, not in evaluation, as torch's dropout is.
 
-    Example:
+    Examples:
         >>> cell = RecurrentDropoutLSTMCell(30, 20, dropout=0.25)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape

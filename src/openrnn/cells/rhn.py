@@ -58,7 +58,7 @@ class RHNCell(Cell):
     Source: Zilly et al., "Recurrent highway networks", 2016, with their coupled carry gate 1 - k;
     without their dropout. Their h, t and c are n, k and 1 - k here.
 
-    Example:
+    Examples:
         >>> cell = RHNCell(30, 20, depth=4)
         >>> cell(torch.randn(3, 30)).shape, cell.weight_hh.shape
         (torch.Size([3, 20]), torch.Size([4, 40, 20]))

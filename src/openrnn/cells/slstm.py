@@ -63,7 +63,7 @@ class SLSTMCell(Cell):
     sigmoid forget gate; the normalisation of heads and the block around the cell are not part of
     it. As in their code, m starts at ĩ; all parameters start as torch's.
 
-    Example:
+    Examples:
         >>> cell = SLSTMCell(30, 20, num_heads=4)
         >>> h, c, n, m = cell(torch.randn(3, 30))
         >>> h.shape, cell.weight_hh.shape

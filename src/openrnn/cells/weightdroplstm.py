@@ -51,7 +51,7 @@ class WeightDropLSTMCell(LSTMCell):
     Source: Merity, Keskar and Socher, "Regularizing and optimizing LSTM language models", 2017, the
     weight-dropped LSTM; the dropped weights are scaled, as in their code.
 
-    Example:
+    Examples:
         >>> cell = WeightDropLSTMCell(30, 20, dropout=0.5)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape, cell.parametrizations.weight_hh.original.shape

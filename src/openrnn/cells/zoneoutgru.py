@@ -48,7 +48,7 @@ class ZoneoutGRUCell(GRUCell):
     Source: Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
     2016; on the equations of `GRUCell`.
 
-    Example:
+    Examples:
         >>> cell = ZoneoutGRUCell(30, 20, zoneout=0.1)
         >>> cell(torch.randn(3, 30)).shape
         torch.Size([3, 20])

@@ -51,7 +51,7 @@ class ZoneoutLSTMCell(LSTMCell):
     Source: Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
     2016; with torch's two biases. As there, h̃ is made of c̃, not of c_t.
 
-    Example:
+    Examples:
         >>> cell = ZoneoutLSTMCell(30, 20, zoneout_h=0.05, zoneout_c=0.5)
         >>> h, c = cell(torch.randn(3, 30))
         >>> h.shape, c.shape

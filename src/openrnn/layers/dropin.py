@@ -33,6 +33,7 @@ class DropIn(nn.RNNBase, Layer):
     dropout: float
     weight_ih_l0: Tensor
     backend: str
+    stack: Stack
 
     def _build(self, make_cell: MakeCell, backend: str) -> None:
         """Called at the end of a constructor, when torch's is done."""
@@ -47,7 +48,7 @@ class DropIn(nn.RNNBase, Layer):
             for size in sizes
         ]
         # Past nn.Module's registry: the stack is machinery, not a child with a name and a state.
-        object.__setattr__(self, "_stack", Stack(layers, backend=backend))
+        object.__setattr__(self, "stack", Stack(layers, backend=backend))
 
     def flatten_parameters(self) -> None:
         """Does nothing: there is no layout in memory that would be faster."""
@@ -57,14 +58,14 @@ class DropIn(nn.RNNBase, Layer):
 
     def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
         self._check_features(sequence)
-        stack: Stack = self.__dict__["_stack"]
+        stack = self.stack
         stack.train(self.training)
         stack.dropout = self.dropout
         states = None if state is None else self._split_state(sequence, state)
-        output, states = stack.scan(sequence, states, parameters or self._lend())
+        output, states = stack.scan(sequence, states, parameters or self.lend())
         return output, self._join_state(states)
 
-    def _lend(self) -> list[Any]:
+    def lend(self) -> list[Any]:
         """The layer's parameters under the names that the cells know them by, nested as a state."""
         cells: list[Parameters] = [
             {name.split("_l")[0]: getattr(self, name) for name in names}

@@ -30,8 +30,8 @@ class Recurrent(Layer):
         reverse: run from the last step to the first. The output stays in order of time.
             Default: False.
         batch_first: input and output are (B, T, features). Default: False, (T, B, features).
-        backend: "auto", the best that can run, or "eager", the cell's own forward in a plain loop.
-            Default: "auto".
+        backend: "auto", the best that can run; "eager", the cell's own forward in a plain loop; or
+            "reference", the step as it is compiled, in torch operations. Default: "auto".
 
     Shapes:
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
@@ -76,11 +76,13 @@ class Recurrent(Layer):
         self.reverse = check_bool("reverse", reverse)
         self.backend = backends.check(backend)
         self._spec: StateSpec | None = None  # found out at the first call
+        self.seen_features: int | None = None  # of the last input, for `explain`
 
     def scan(
         self, sequence: Sequence, state: Any, parameters: Parameters | None = None
     ) -> tuple[Sequence, Any]:
         self._check_features(sequence)
+        self.seen_features = sequence.features
         spec, states = self._initial(sequence, state)
         output, states = backends.resolve(self.backend)(
             self.cell, parameters, sequence, states, spec, reverse=self.reverse

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openrnn.cells.arguments import check_probability
 from openrnn.errors import ArgumentError, StateError
 from openrnn.layers.layer import Layer, check_bool
 from openrnn.layers.recurrent import Recurrent
@@ -61,13 +61,7 @@ class Stack(Layer):
     ) -> None:
         super().__init__()
         self.batch_first = check_bool("batch_first", batch_first)
-        if (
-            isinstance(dropout, bool)
-            or not isinstance(dropout, numbers.Real)
-            or not (0 <= dropout <= 1)
-        ):
-            raise ArgumentError(f"Stack: expected dropout in the range 0 to 1, got {dropout!r}")
-        self.dropout = float(dropout)
+        self.dropout = check_probability("Stack", "dropout", dropout)
         self.layers = nn.ModuleList(self._layer(layer, backend) for layer in layers)
         if not self.layers:
             raise ArgumentError("Stack: expected at least one cell or layer, got none")

@@ -152,14 +152,23 @@ class Value:
         return lambda *others, **attributes: self._apply(op, *others, **attributes)
 
     def reshape(self, shape: Shape) -> Value:
-        return self if shape == self.shape else self.builder.add("reshape", [self], shape=shape)
+        if shape == self.shape:
+            return self
+        if self.node.op == "reshape":  # of the two the last alone counts
+            return Value(self.builder, self.node.inputs[0]).reshape(shape)
+        return self.builder.add("reshape", [self], shape=shape)
 
     def expand(self, shape: Shape) -> Value:
         return self if shape == self.shape else self.builder.add("expand", [self], shape=shape)
 
     def permute(self, dims: Iterable[int]) -> Value:
         dims = tuple(dims)
-        return self if dims == tuple(range(len(dims))) else self._apply("permute", dims=dims)
+        if dims == tuple(range(len(dims))):
+            return self
+        if self.node.op == "permute":  # two in one
+            first = self.node["dims"]
+            return Value(self.builder, self.node.inputs[0]).permute(first[d] for d in dims)
+        return self._apply("permute", dims=dims)
 
     def transpose(self) -> Value:
         """The last two dimensions exchanged."""

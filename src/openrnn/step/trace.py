@@ -26,7 +26,9 @@ from openrnn.step.shape import Batch, Dim, Shape
 # Two batch sizes, so that a number that the cell computes from the batch size shows.
 _ROWS = (ROWS, 1_000_033)
 _TORCH = os.path.dirname(torch.__file__)
-_HERE = os.path.dirname(__file__)
+_OPENRNN = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_EQUATIONS = os.path.join(_OPENRNN, "cells") + os.sep
+_CHECKS = os.path.join(_EQUATIONS, "base.py")
 _LARGEST_CONSTANT = 65_536
 
 
@@ -362,11 +364,10 @@ def _in_front(shape: Shape) -> int | None:
 
 
 def _is_users(frame: FrameType) -> bool:
+    """Whether the code is a cell's: not torch's, nor ours but for the equations in the box."""
     file = frame.f_code.co_filename
-    return not (
-        file.startswith((_TORCH, _HERE, "<"))
-        or file.endswith(("openrnn/binding.py", "openrnn/state.py", "openrnn/cells/base.py"))
-    )
+    ours = file.startswith(_OPENRNN) and not file.startswith(_EQUATIONS)
+    return not (ours or file == _CHECKS or file.startswith((_TORCH, "<frozen")))
 
 
 def _source(short: bool = False) -> str:

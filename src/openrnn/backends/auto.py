@@ -1,0 +1,56 @@
+"""backend="auto": the best that can run; today that is the eager loop."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from openrnn.autograd import in_transform
+from openrnn.backends import eager
+from openrnn.binding import Parameters, tensors_of
+from openrnn.errors import CellError
+from openrnn.sequence import Sequence
+from openrnn.state import StateSpec
+from openrnn.step.program import program_of
+
+_logger = logging.getLogger("openrnn")
+_told: WeakSet[nn.Module] = WeakSet()
+
+
+def run(
+    cell: nn.Module,
+    parameters: Parameters | None,
+    sequence: Sequence,
+    state: tuple[Tensor, ...],
+    spec: StateSpec,
+    *,
+    reverse: bool,
+) -> tuple[Sequence, tuple[Tensor, ...]]:
+    """See `Backend`."""
+    # Under torch.compile a log line would break the graph.
+    if not torch.compiler.is_compiling() and not in_transform() and cell not in _told:
+        _told.add(cell)
+        _say(_reason(cell, parameters, sequence.data, spec))
+    return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
+
+
+def _reason(cell: nn.Module, parameters: Parameters | None, data: Tensor, spec: StateSpec) -> str:
+    """Why no generated kernel runs the cell."""
+    if spec.sizes is None:
+        return f"{type(cell).__name__} does not say what its states are, by state_sizes."
+    with torch.random.fork_rng(devices=[]):  # a parametrization may draw a mask
+        tensors = {**tensors_of(cell), **(parameters or {})}
+    try:
+        program_of(cell, tensors, spec, data.size(-1), data.dtype)
+    except CellError as error:
+        return str(error)
+    return "There is no generated kernel yet."
+
+
+@functools.cache  # each sentence once
+def _say(reason: str) -> None:
+    _logger.info('backend="auto" runs "eager", a plain loop: %s', reason)

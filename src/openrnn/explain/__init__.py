@@ -1,0 +1,1 @@
+"""What a layer is and does, told from the layer itself."""

@@ -1,0 +1,127 @@
+"""What `explain` prints: the stages in the user's words, or why there are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import openrnn
+from openrnn import explain
+from openrnn.step.split import STAGES
+from tests.cells.box import BOX
+
+
+def test_lstm(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(openrnn.LSTMCell(30, 20))
+    assert capsys.readouterr().out == (
+        "LSTMCell(30, 20)\n"
+        "  parameters, once\n"
+        "    nothing\n"
+        "  inputs, for all T steps at once\n"
+        "    (B, 80)  v1 = x @ weight_ih.T + bias_ih\n"
+        "  recurrence, at each step\n"
+        "    (B, 80)  v2 = v1 + (h @ weight_hh.T + bias_hh)\n"
+        "    (B, 20)  i = v2[:, 0:20]\n"
+        "    (B, 20)  f = v2[:, 20:40]\n"
+        "    (B, 20)  g = v2[:, 40:60]\n"
+        "    (B, 20)  o = v2[:, 60:80]\n"
+        "    (B, 20)  c' = sigmoid(f) * c + sigmoid(i) * tanh(g)\n"
+        "    (B, 20)  h' = sigmoid(o) * tanh(c')\n"
+        "    (B, 20)  next h = h'\n"
+        "    (B, 20)  next c = c'\n"
+        "  outputs, for all T steps at once\n"
+        "    nothing\n"
+    )
+
+
+class Peephole(nn.Module):
+    hidden_size = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Linear(5 + 6, 2 * 6)
+        self.peep = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        h, c = state
+        forget, candidate = self.gates(torch.cat((x, h), -1)).chunk(2, -1)
+        keep = torch.sigmoid(forget + self.peep * c)
+        c = keep * c + (1 - keep) * torch.tanh(candidate)
+        return torch.tanh(c), c
+
+
+def test_a_users_cell_in_the_users_words() -> None:
+    text = str(explain(openrnn.Recurrent(Peephole()), input_size=5))
+    assert "keep = sigmoid(forget + peep * c)" in text
+    assert "c' = keep * c + (1 - keep) * tanh(candidate)" in text
+    inputs, recurrence = text.split("recurrence")
+    assert inputs.count(" @ ") == recurrence.count(" @ ") == 1, "x is multiplied before the loop"
+
+
+def test_the_input_size_is_known_once_the_layer_has_run() -> None:
+    layer = openrnn.Recurrent(Peephole())
+    with pytest.raises(openrnn.ArgumentError, match=r"explain\(layer, input_size=30\)"):
+        explain(layer)
+    layer(torch.randn(3, 2, 5))
+    assert "keep = " in str(explain(layer))
+
+
+def test_why_a_cell_does_not_compile() -> None:
+    class Sorting(nn.Module):
+        state_sizes = {"h": 4}  # noqa: RUF012  as a user writes it
+        input_size = 4
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return (x + h).sort(-1).values
+
+    explanation = explain(openrnn.Recurrent(Sorting()))
+    (cell,) = explanation.cells
+    assert cell.program is None
+    assert cell.reason is not None
+    for word in ("aten.sort", "test_explain.py", "(x + h).sort(-1).values"):
+        assert word in cell.reason
+    assert "eager loop only" in str(explanation)
+
+
+def test_layers_of_one_structure_are_explained_once() -> None:
+    explanation = explain(openrnn.LSTM(5, 6, 3, bidirectional=True))
+    assert [cell.places for cell in explanation.cells] == [
+        ("layer 0 forward", "layer 0 backward"),
+        ("layer 1 forward", "layer 1 backward", "layer 2 forward", "layer 2 backward"),
+    ]
+    stack = openrnn.Stack([openrnn.GRUCell(5, 6), openrnn.LSTM(6, 4)])
+    assert [cell.places for cell in explain(stack).cells] == [("layer 0",), ("layer 1 layer 0",)]
+
+
+@pytest.mark.parametrize("name", BOX)
+def test_every_cell_of_the_box(name: str) -> None:
+    """All four stages, each next state once, and no value that no line defines."""
+    cell = BOX[name](5, 6)
+    text = str(explain(cell))
+    for stage in STAGES:
+        assert f"  {stage}, " in text
+    for state in cell.state_sizes:
+        assert text.count(f"next {state} = ") == 1
+    assert "value." not in text
+
+
+def test_torchs_own_cells() -> None:
+    text = str(explain(nn.GRUCell(5, 6)))
+    assert "x @ weight_ih.T + bias_ih" in text
+
+
+def test_what_is_neither_layer_nor_cell() -> None:
+    with pytest.raises(openrnn.ArgumentTypeError, match="or a cell, got the layer LSTM"):
+        explain(nn.LSTM(5, 6))
+    with pytest.raises(openrnn.ArgumentTypeError, match="got int"):
+        explain(7)  # type: ignore[arg-type]
+
+
+def test_explaining_draws_no_random_numbers() -> None:
+    cell = openrnn.cells.WeightDropLSTMCell(5, 6, dropout=0.5)
+    before = torch.get_rng_state()
+    explain(cell)
+    assert torch.equal(torch.get_rng_state(), before)
