@@ -1,0 +1,1 @@
+"""How fast the layers are, beside their peers, in one process run."""
