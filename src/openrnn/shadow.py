@@ -61,6 +61,8 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0]  # in place: the shape stays
         if name.startswith("aten.bernoulli."):  # to run it would draw numbers
             return shadow(tuple(args[0].shape), args[0].dtype)
+        if name.endswith("_like.default"):
+            return shadow(tuple(args[0].shape), kwargs.get("dtype") or args[0].dtype)
         if any(argument.name == "device" for argument in func._schema.arguments):
             kwargs = {**kwargs, "device": "meta"}
         elif has_tensors(args) and not func.is_view:

@@ -12,8 +12,10 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functionalize
+from torch.overrides import TorchFunctionMode
 
 from openrnn.binding import Parameters, bind
 from openrnn.errors import CellError
@@ -103,7 +105,7 @@ def _trace_once(
         return new
 
     try:
-        with torch.inference_mode(False), torch.enable_grad(), recorder:
+        with torch.enable_grad(), recorder, _DropoutWritten():
             new = functionalize(step, remove="mutations")(x, states, inner)
     except CellError:
         raise
@@ -361,6 +363,26 @@ def _in_front(shape: Shape) -> int | None:
             return product
         product *= dim
     return None
+
+
+class _DropoutWritten(TorchFunctionMode):
+    """Makes dropout of the operations that torch makes it of, but for one in place.
+
+    That one's shape torch would work out with the help of sympy, which takes a second to import.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.dropout:
+            return _dropout(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or inplace or not 0 < p < 1:
+        return F.dropout(input, p, training, inplace)
+    return input * (torch.bernoulli(torch.empty_like(input), 1 - p) / (1 - p))
 
 
 def _is_users(frame: FrameType) -> bool:
