@@ -134,7 +134,7 @@ def function_of(layer: nn.Module, spec: Any, count: int) -> Callable[..., tuple[
     return run
 
 
-@compiled
+@pytest.mark.parametrize("backend", ["eager", *COMPILED])
 @modal
 def test_gradcheck_and_gradgradcheck(name: str, training: bool, backend: str) -> None:
     cell = CELLS[name](2, 4).double().train(training)
