@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/openrnn forecast examples/data/seattle-weather.csv --target temp_max --unit "°C" --window 12 --out demo --overwrite
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -59,6 +59,8 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise RuntimeError("a tensor is turned into a Python number, by an if on its value say")
         if func._schema.is_mutable and isinstance(args[0], Tensor):
             return args[0]  # in place: the shape stays
+        if name == "aten.unbind.int" and args[0].size(args[1] if len(args) > 1 else 0) >= self.rows:
+            raise RuntimeError("the rows of the batch are taken apart, by a loop over a tensor say")
         if name.startswith("aten.bernoulli."):  # to run it would draw numbers
             return shadow(tuple(args[0].shape), args[0].dtype)
         if name.endswith("_like.default"):

@@ -436,3 +436,11 @@ def test_a_changed_attribute_is_a_new_structure() -> None:
     first = layer(x)[0]
     cell.rate = 1.0
     torch.testing.assert_close(layer(x)[0], first * 2)
+
+
+def test_a_loop_over_the_rows_is_refused_at_once() -> None:
+    cell = Step(lambda s, x, h: torch.stack([row for row in h]))  # noqa: C416
+    cell.state_sizes = {"h": 6}
+    layer = openrnn.Recurrent(cell, backend="reference")
+    with pytest.raises(openrnn.CellError, match="rows of the batch are taken apart"):
+        layer(torch.randn(3, 4, 5, dtype=torch.float64))
