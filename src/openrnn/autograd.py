@@ -51,12 +51,20 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        inputs, kept = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        saved = ctx.saved_tensors
+        inputs, kept = saved[: ctx.count], saved[ctx.count :]
         wanted = ctx.needs_input_grad[1:]
         if not torch.is_grad_enabled():
             return (None, *ctx.runner.backward(inputs, kept, gradients, wanted))
         # A gradient of the gradient is asked for: torch records all of it.
-        results = ctx.runner.differentiable(inputs, kept)
+        recorded = [
+            (result, gradient)
+            for result, gradient in zip(
+                ctx.runner.differentiable(inputs, kept), gradients, strict=True
+            )
+            if result.requires_grad
+        ]
+        results, gradients = zip(*recorded, strict=True) if recorded else ((), ())
         chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
         found = iter(
             torch.autograd.grad(results, chosen, gradients, create_graph=True, allow_unused=True)
@@ -72,10 +80,16 @@ def call(runner: Runner, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return runner.forward(inputs, (False,) * len(inputs))[0]
 
 
-def in_transform() -> bool:
-    """Whether a transform (vmap, grad, jvp of torch.func, or forward-mode AD) is at work.
+def in_transform(device: torch.device) -> bool:
+    """Whether something is at work that sees through ordinary operations only.
 
-    They see through ordinary operations only, so the cell itself must run.
+    That is a transform of torch.func (vmap, grad, jvp), forward-mode AD, autocast, or a tracer of
+    torch. The cell itself must run then.
     """
-    functorch = torch._C._functorch.peek_interpreter_stack() is not None
-    return functorch or forward_ad._current_level >= 0
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled(device.type)
+        or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+        or torch.compiler.is_exporting()
+    )

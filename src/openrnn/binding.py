@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,6 +58,55 @@ def bind(module: nn.Module, tensors: Parameters) -> nn.Module:
         if not (computed and name == "parametrizations")
     }
     return bound
+
+
+def sandbox(module: nn.Module, tensors: Parameters | None = None) -> nn.Module:
+    """A copy of `module` to try things on: what runs in it leaves the module as it was.
+
+    Its buffers and containers are copies, its parameters are shared, or `tensors` are in their
+    place.
+    """
+    copy = bind(module, tensors) if tensors is not None else _with_own_buffers(module)
+    for part in copy.modules():
+        for name, value in part.__dict__.items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                part.__dict__[name] = copy_containers(value)
+    for part, original in zip(copy.modules(), _originals(module, copy), strict=True):
+        for name, value in part.__dict__.items():
+            if isinstance(value, MethodType) and value.__self__ is original:
+                part.__dict__[name] = MethodType(value.__func__, part)
+    return copy
+
+
+def _with_own_buffers(module: nn.Module) -> nn.Module:
+    copy: nn.Module = type(module).__new__(type(module))
+    copy.__dict__ = dict(module.__dict__)
+    copy.__dict__["_parameters"] = dict(module._parameters)
+    buffers = {n: None if b is None else b.clone() for n, b in module._buffers.items()}
+    copy.__dict__["_buffers"] = buffers
+    children = {n: c and _with_own_buffers(c) for n, c in module._modules.items()}
+    copy.__dict__["_modules"] = children
+    return copy
+
+
+def _originals(module: nn.Module, copy: nn.Module) -> Iterator[nn.Module]:
+    """The module's parts, in the order of its copy's."""
+    yield module
+    for name, child in copy._modules.items():
+        original = module._modules[name]
+        if child is not None and original is not None:
+            yield from _originals(original, child)
+
+
+def copy_containers(value: Any) -> Any:
+    """Lists, dicts, sets and deques copied, and those inside them; all else as it is."""
+    if type(value) in (list, tuple, deque):
+        return type(value)(map(copy_containers, value))
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, copy_containers(v)) for key, v in value.items())
+    if type(value) in (set, bytearray):
+        return value.copy()
+    return value
 
 
 def _below(name: str, tensors: Parameters) -> dict[str, Tensor]:

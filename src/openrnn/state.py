@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openrnn.binding import bind, tensors_of
+from openrnn.binding import sandbox
 from openrnn.errors import CellError, ShapeError, StateError
-from openrnn.shadow import ROWS, ShadowMode, shadow, shadows
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,16 @@ def state_spec(cell: nn.Module, x: Tensor) -> StateSpec:
         if (
             not isinstance(sizes, Mapping)
             or not sizes
-            or not all(isinstance(s, int) and s > 0 for s in sizes.values())
+            or not all(isinstance(n, str) and _is_size(s) for n, s in sizes.items())
         ):
             raise CellError(f"{name}: state_sizes is {sizes!r}, not names to features. {_REMEDY}")
-        return StateSpec(tuple(sizes), tuple(sizes.values()), single=len(sizes) == 1)
-    size = getattr(cell, "hidden_size", None)
-    if not isinstance(size, int):
+        return StateSpec(tuple(sizes), tuple(map(int, sizes.values())), single=len(sizes) == 1)
+    size: Any = getattr(cell, "hidden_size", None)
+    if not _is_size(size):
         raise CellError(f"{name} has neither state_sizes nor an integer hidden_size. {_REMEDY}")
     reasons = []
     for names in (("h",), ("h", "c")):
-        spec = StateSpec(names, (size,) * len(names), single=len(names) == 1)
+        spec = StateSpec(names, (int(size),) * len(names), single=len(names) == 1)
         try:
             _try(cell, x, spec)
         except Exception as error:  # noqa: BLE001  the user's cell may raise anything; it is told below
@@ -178,13 +178,18 @@ def state_spec(cell: nn.Module, x: Tensor) -> StateSpec:
     )
 
 
+def _is_size(value: Any) -> bool:
+    """A positive integer, numpy's too."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0
+
+
 def _try(cell: nn.Module, x: Tensor, spec: StateSpec) -> None:
-    """Calls a copy of the cell on tensors without numbers, for the shapes alone."""
-    trial = bind(cell, shadows(tensors_of(cell)))
-    with torch.no_grad(), ShadowMode():
-        shadow_x = shadow((ROWS, x.size(-1)), x.dtype)
-        new = trial.forward(shadow_x, spec.wrap(spec.zeros(shadow_x, ROWS)))
-    spec.unwrap(new, ROWS, type(cell).__name__)
+    """Calls a copy of the cell on a few rows of zeros; the cell, and the random state, stay."""
+    rows = 3  # so that unpacking a single state as a pair fails
+    zeros = x.new_zeros(rows, x.size(-1))
+    with torch.no_grad(), torch.random.fork_rng():
+        new = sandbox(cell).forward(zeros, spec.wrap(spec.zeros(zeros, rows)))
+    spec.unwrap(new, rows, type(cell).__name__)
 
 
 def _join(shapes: list[Any]) -> str:

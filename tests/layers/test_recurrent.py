@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
@@ -172,6 +173,55 @@ def test_the_trial_leaves_no_trace_on_the_cell() -> None:
     cell = Counting()
     Recurrent(cell)(torch.randn(6, 4, 5))
     assert cell.calls == 6
+
+
+def test_a_cell_that_keeps_things_runs_as_in_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the trial nor the trace leaves a shadow in the cell's own containers."""
+
+    class Keeping(Leaky):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: dict[str, Tensor] = {}
+            self.log: list[Tensor] = []
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            h = super().forward(x, h) + self.kept.get("before", torch.zeros_like(h))
+            self.kept["before"] = h.detach()
+            self.log.append(h)
+            return h
+
+    cell = Keeping()
+    with caplog.at_level(logging.INFO, logger="openrnn"):
+        Recurrent(cell)(torch.randn(6, 4, 5))
+    assert [h.shape for h in cell.log] == [(4, 7)] * 6
+
+
+@pytest.mark.parametrize("backend", ["eager", "auto"])
+def test_a_cell_with_a_branch_on_values_runs(backend: str) -> None:
+    class Branching(Leaky):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return super().forward(x, h) if h.sum() >= 0 else -h
+
+    x = torch.randn(6, 4, 5)
+    cell = Branching()
+    outputs, _ = loop(cell, x, torch.zeros(4, 7))
+    assert torch.equal(Recurrent(cell, backend=backend)(x)[0], torch.stack(outputs))
+
+
+def test_checkpointing_around_the_reference() -> None:
+    layer = Recurrent(openrnn.LSTMCell(5, 7), backend="reference")
+    x = torch.randn(6, 4, 5, requires_grad=True)
+    checkpointed = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+    (gradient,) = torch.autograd.grad(checkpointed[0].sum(), x)
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_another_cell_is_another_structure() -> None:
+    layer = Recurrent(nn.GRUCell(5, 7))
+    layer(torch.randn(6, 4, 5))
+    layer.cell = nn.LSTMCell(5, 7)
+    assert len(layer(torch.randn(6, 4, 5))[1]) == 2
 
 
 def test_unequal_sizes_need_state_sizes() -> None:

@@ -48,6 +48,7 @@ class Step(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.register_buffer("table", torch.randn(6))
         self.plain = torch.randn(6)
+        self.seen: list[Tensor] = []
         self.double()
         self.plain = self.plain.double()
 
@@ -68,6 +69,13 @@ def no_grad_inside(self: Step, x: Tensor, h: Tensor) -> Tensor:
     with torch.no_grad():
         scale = (h * self.gain).abs().mean(-1, keepdim=True)
     return torch.tanh(self.linear(x) + h) * scale
+
+
+def several_without_gradient(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        normed = F.layer_norm(h, (6,), eps=0.1)
+        largest = h.max(-1, keepdim=True).values
+    return torch.tanh(self.linear(x) + h) * normed + largest
 
 
 def heads(self: Step, x: Tensor, h: Tensor) -> Tensor:
@@ -159,6 +167,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "in place": in_place,
     "no_grad": no_grad_inside,
+    "no_grad of several results": several_without_gradient,
     "heads by einsum": heads,
     "heads by bmm": heads_by_bmm,
     "pieces": pieces,
@@ -315,6 +324,24 @@ def remembers(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return h
 
 
+def remembers_in_a_list(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    self.seen.append(h)
+    return h
+
+
+def replaces_a_buffer(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    self.table = self.table * 0.5
+    return h * self.table
+
+
+def flips_rows(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    return h + h.flip(0)
+
+
+def normalizes_over_rows(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    return F.layer_norm(h.t(), (h.shape[0],)).t()
+
+
 def masks_a_weight(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return h * F.dropout(self.gain)
 
@@ -338,7 +365,11 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "global": (reads_a_global, ("h * OUTSIDE", "Register it as a buffer")),
     "state in place": (changes_the_state, ("state h in place", "x = x + 1")),
     "buffer": (changes_a_buffer, ("parameter table in place",)),
-    "attribute": (remembers, ("sets self.last",)),
+    "attribute": (remembers, ("changes self.last",)),
+    "list": (remembers_in_a_list, ("changes self.seen",)),
+    "another buffer": (replaces_a_buffer, ("changes self.table",)),
+    "rows flipped": (flips_rows, ("flip", "mixes the rows")),
+    "norm over rows": (normalizes_over_rows, ("mixes the rows",)),
     "weight mask": (masks_a_weight, ("without a batch", "parametrization")),
     "index": (indexes, ("aten.index", "not in the table")),
     "first row": (first_row, ("one row of the batch",)),

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
 from openrnn.backends import eager
-from openrnn.binding import Parameters, tensors_of
-from openrnn.errors import CellError
+from openrnn.binding import Parameters, sandbox, tensors_of
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 from openrnn.step.program import program_of
@@ -31,8 +30,12 @@ def run(
     reverse: bool,
 ) -> tuple[Sequence, tuple[Tensor, ...]]:
     """See `Backend`."""
-    # Under torch.compile a log line would break the graph.
-    if not torch.compiler.is_compiling() and not in_transform() and cell not in _told:
+    if (
+        not torch.compiler.is_compiling()
+        and _logger.isEnabledFor(logging.INFO)
+        and cell not in _told
+        and not in_transform(sequence.data.device)
+    ):
         _told.add(cell)
         _say(_reason(cell, parameters, sequence.data, spec))
     return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
@@ -42,11 +45,11 @@ def _reason(cell: nn.Module, parameters: Parameters | None, data: Tensor, spec: 
     """Why no generated kernel runs the cell."""
     if spec.sizes is None:
         return f"{type(cell).__name__} does not say what its states are, by state_sizes."
-    with torch.random.fork_rng(devices=[]):  # a parametrization may draw a mask
-        tensors = {**tensors_of(cell), **(parameters or {})}
     try:
+        with torch.random.fork_rng():  # a parametrization may draw a mask
+            tensors = {**tensors_of(sandbox(cell)), **(parameters or {})}
         program_of(cell, tensors, spec, data.size(-1), data.dtype)
-    except CellError as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the cell runs
         return str(error)
     return "There is no generated kernel yet."
 

@@ -6,6 +6,7 @@ It proves what generated kernels build on. It is not faster than the eager loop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -37,8 +38,10 @@ def run(
     reverse: bool,
 ) -> tuple[Batches, tuple[Tensor, ...]]:
     """See `Backend`."""
-    if in_transform():
+    if in_transform(sequence.data.device):
         return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
+    if spec.sizes is None:  # the states that the user gave tell their sizes
+        spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     tensors = {**tensors_of(cell), **(parameters or {})}
     data = sequence.data
     program = program_of(cell, tensors, spec, data.size(-1), data.dtype)
@@ -72,6 +75,8 @@ class Reference:
         if not training:
             return results, ()
         saved = [rows[name] for name in _saved(stages)]
+        # The user may change the results in place; what is kept may be the same tensors.
+        results = tuple(result.clone() for result in results)
         return results, (*randoms.values(), *saved)
 
     def differentiable(

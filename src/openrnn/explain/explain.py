@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from openrnn.binding import Parameters, tensors_of
+from openrnn.binding import Parameters, sandbox, tensors_of
 from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
 from openrnn.explain.expressions import stage_lines
 from openrnn.layers.bidirectional import Bidirectional
@@ -164,10 +164,11 @@ def _program(layer: Recurrent, parameters: Parameters | None, input_size: int | 
             f"explain: {type(cell).__name__} has no input_size, and the layer has not run yet. "
             "Say how many features x has: explain(layer, input_size=30)"
         )
-    with torch.random.fork_rng(devices=[]):  # a parametrization may draw a mask
-        tensors = {**tensors_of(cell), **(parameters or {})}
+    with torch.random.fork_rng():  # a parametrization may draw a mask
+        tensors = {**tensors_of(sandbox(cell)), **(parameters or {})}
     dtype = next(
         (t.dtype for t in tensors.values() if t.is_floating_point()), torch.get_default_dtype()
     )
-    spec = state_spec(cell, torch.empty(1, size, dtype=dtype, device="meta"))
+    device = next((p.device for p in cell.parameters()), torch.device("cpu"))
+    spec = state_spec(cell, torch.empty(1, size, dtype=dtype, device=device))
     return program_of(cell, tensors, spec, size, dtype)

@@ -23,7 +23,7 @@ class Recurrent(Layer):
     A cell is any module with `forward(x, state) -> state`, where a state is a tensor, or a tuple of
     tensors, of (B, features). It may say what its states are by
     `state_sizes = {"h": 20, "c": 20}`, name to features, in order. Without that, its states have
-    `hidden_size` features, and one trial on the meta device tells a tensor from a pair.
+    `hidden_size` features, and one trial on a few zeros tells a tensor from a pair.
 
     Args:
         cell: the cell, a `torch.nn.Module`.
@@ -75,7 +75,7 @@ class Recurrent(Layer):
         self.cell = cell
         self.reverse = check_bool("reverse", reverse)
         self.backend = backends.check(backend)
-        self._spec: StateSpec | None = None  # found out at the first call
+        self._spec: tuple[nn.Module, StateSpec] | None = None  # found out at the first call
         self.seen_features: int | None = None  # of the last input, for `explain`
 
     def scan(
@@ -92,12 +92,14 @@ class Recurrent(Layer):
     def _initial(self, sequence: Sequence, state: Any) -> tuple[StateSpec, tuple[Tensor, ...]]:
         """What the cell's states are, and their values before the first step."""
         owner = f"{type(self).__name__}({type(self.cell).__name__})"
-        spec = self._spec
-        if spec is None:
+        if self._spec is not None and self._spec[0] is self.cell:
+            spec = self._spec[1]
+        else:
             try:
-                spec = self._spec = state_spec(self.cell, sequence.data)
+                spec = state_spec(self.cell, sequence.data)
+                self._spec = (self.cell, spec)
             except CellError:
-                if state is None:
+                if not isinstance(state, (Tensor, tuple, list)):
                     raise
                 # The states that the user gives show their structure as well.
                 count = 1 if isinstance(state, Tensor) else len(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functionalize
 from torch.overrides import TorchFunctionMode
 
-from openrnn.binding import Parameters, bind
+from openrnn.binding import Parameters, copy_containers, sandbox
 from openrnn.errors import CellError
 from openrnn.shadow import ROWS, ShadowMode, has_tensors, shadow, shadows
 from openrnn.state import StateSpec
@@ -65,9 +66,12 @@ def trace(
     return first
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _check_hooks(cell: nn.Module) -> None:
     for name, module in cell.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        if any(getattr(module, table) for table in _HOOKS):
             where = f"its submodule {name!r}" if name else "it"
             raise CellError(
                 f"{type(cell).__name__}: {where} has hooks, which a kernel cannot call at each "
@@ -96,8 +100,8 @@ def _trace_once(
         recorder.give("parameter", parameter_name, tensor)
 
     def step(x: Tensor, states: tuple[Tensor, ...], inner: dict[str, Tensor]) -> Any:
-        bound = bind(cell, inner)
-        before = [dict(m.__dict__) for m in bound.modules()]
+        bound = sandbox(cell, inner)
+        before = [_attributes(m) for m in bound.modules()]
         with _watch_names(recorder):
             new = spec.unwrap(bound(x, spec.wrap(states)), rows, name)
         for module, attributes in zip(bound.modules(), before, strict=True):
@@ -125,16 +129,36 @@ def _trace_once(
     return recorder.finish(outputs)
 
 
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """All that a module holds, tensors in its tables by their own names."""
+    plain = {k: copy_containers(v) for k, v in module.__dict__.items() if k not in _TABLES}
+    return plain | module._parameters | module._buffers
+
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
 def _check_unchanged(name: str, module: nn.Module, before: dict[str, Any]) -> None:
-    after = module.__dict__
+    after = _attributes(module)
     for key in before.keys() | after.keys():
-        if key in ("_parameters", "_buffers", "_modules"):
-            continue
-        if before.get(key, before) is not after.get(key, after):
+        if key not in before or key not in after or not _is_same(before[key], after[key]):
             raise CellError(
-                f"{name}: its forward sets self.{key}. A step may depend on its input and its "
+                f"{name}: its forward changes self.{key}. A step may depend on its input and its "
                 "state alone: make it a state, or set it outside forward."
             )
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """The same object, or containers of the same objects."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_is_same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple, deque)):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return isinstance(a, (set, bytearray)) and a == b
 
 
 class Trace(ShadowMode):  # type: ignore[no-untyped-call]
@@ -284,8 +308,8 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         out = self.run(func, args, kwargs)
         values = self._map(args), {key: self._map(value) for key, value in kwargs.items()}
         result = convert(self, out, *values[0], **values[1])
-        if not torch.is_grad_enabled() and isinstance(result, Value):
-            result = result.detach()
+        if not torch.is_grad_enabled():
+            result = _detached(result)
         if target is not None:
             self._keep(target, result)
             return target
@@ -348,6 +372,21 @@ def _mixing(nodes: Sequence[Node]) -> int | None:
         places = [i for i, dim in enumerate(node.shape) if isinstance(dim, Batch)]
         if len(places) > 1:
             return index
+        if node.op in (
+            "flip",
+            "cumsum",
+            "slice",
+            "unslice",
+            "cat",
+            "first_max",
+            "sum",
+            "amax",
+            "amin",
+        ):
+            dims = node["dims"] if "dims" in dict(node.attributes) else (node["dim"],)
+            shapes = [nodes[i].shape for i in node.inputs]
+            if any(isinstance(shape[dim], Batch) for shape in shapes for dim in dims):
+                return index
         if node.op == "reshape":
             before = nodes[node.inputs[0]].shape
             if _in_front(before) != _in_front(node.shape):
@@ -383,6 +422,13 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool
     if not training or inplace or not 0 < p < 1:
         return F.dropout(input, p, training, inplace)
     return input * (torch.bernoulli(torch.empty_like(input), 1 - p) / (1 - p))
+
+
+def _detached(result: Any) -> Any:
+    """The value, or each of several, without a gradient."""
+    if isinstance(result, (tuple, list)):
+        return type(result)(map(_detached, result))
+    return result.detach() if isinstance(result, Value) else result
 
 
 def _is_users(frame: FrameType) -> bool:
