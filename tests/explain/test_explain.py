@@ -108,6 +108,26 @@ def test_every_cell_of_the_box(name: str) -> None:
     assert "value." not in text
 
 
+def test_names_of_the_user_and_numbers_do_not_meet() -> None:
+    class Numbered(nn.Module):
+        hidden_size = 6
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 6)
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            v1 = torch.sigmoid(self.linear(x) + h)
+            v2 = torch.tanh(v1 * h)
+            return v1 * v2 + v2
+
+    text = str(explain(Numbered(), input_size=5))
+    defined = [
+        line.split(")  ", 1)[1].split(" = ")[0] for line in text.splitlines() if " = " in line
+    ]
+    assert len(set(defined)) == len(defined)
+
+
 def test_torchs_own_cells() -> None:
     text = str(explain(nn.GRUCell(5, 6)))
     assert "x @ weight_ih.T + bias_ih" in text

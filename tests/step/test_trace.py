@@ -342,6 +342,14 @@ def normalizes_over_rows(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return F.layer_norm(h.t(), (h.shape[0],)).t()
 
 
+def works_on_bits(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    return h + (h.long() & x[:, :1].long()).double()
+
+
+def draws_otherwise(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    return h + torch.empty_like(h).exponential_()
+
+
 def masks_a_weight(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return h * F.dropout(self.gain)
 
@@ -372,6 +380,8 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "norm over rows": (normalizes_over_rows, ("mixes the rows",)),
     "weight mask": (masks_a_weight, ("without a batch", "parametrization")),
     "index": (indexes, ("aten.index", "not in the table")),
+    "bits": (works_on_bits, ("aten.bitwise_and", "bits of integers")),
+    "other random numbers": (draws_otherwise, ("aten.exponential", "not in the table")),
     "first row": (first_row, ("one row of the batch",)),
 }
 

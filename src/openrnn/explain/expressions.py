@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import batch_dim, show_shape
@@ -20,13 +21,14 @@ class _Names:
 
     def __init__(self) -> None:
         self.given: dict[str, str] = {}  # by the label under which stages pass them
+        self.reserved: set[str] = set()  # the user's own, which no number may take
         self._taken: Counter[str] = Counter()
+        self._numbers = count(1)
 
     def fresh(self, wanted: str | None) -> str:
         """The wanted name, with primes if it is taken: c, then c'. A number without one: v1."""
         if wanted is None:
-            self._taken["v"] += 1
-            return f"v{self._taken['v']}"
+            return next(v for v in (f"v{n}" for n in self._numbers) if v not in self.reserved)
         self._taken[wanted] += 1
         return wanted + "'" * (self._taken[wanted] - 1)
 
@@ -34,6 +36,8 @@ class _Names:
 def stage_lines(stages: Stages) -> dict[str, list[str]]:
     """The lines of each stage: the shape, and `name = expression`."""
     names = _Names()
+    for stage in STAGES:
+        names.reserved |= {node.name for node in getattr(stages, stage).nodes if node.name}
     for _, node in (pair for stage in STAGES for pair in getattr(stages, stage).inputs()):
         if node["kind"] in ("input", "state", "parameter") and node.label not in names.given:
             names.given[node.label] = names.fresh(node["name"])
@@ -120,7 +124,7 @@ class _Stage:
         value = node["value"]
         if len(value) > 1:
             return f"{show_shape(node.shape)} numbers", _ATOM
-        text: str = str(value[0]) if isinstance(value[0], bool) else f"{value[0]:g}"
+        text: str = str(value[0]) if isinstance(value[0], bool) else f"{value[0]:.9g}"
         return text, _SIGN if text.startswith("-") else _ATOM
 
     def _range(self, node: Node) -> str:

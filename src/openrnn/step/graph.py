@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,6 +213,8 @@ class Builder:
         """A number as a constant of this dtype; a value as it is."""
         if isinstance(value, Value):
             return value
+        if value != value:
+            value = math.nan  # the one object, so that nodes of it are equal
         kind = float if dtype.is_floating_point else bool if dtype == torch.bool else int
         return self.add("constant", dtype=dtype, shape=(), value=(kind(value),))
 

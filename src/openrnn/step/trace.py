@@ -236,6 +236,8 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
 
     def give(self, kind: str, name: str, tensor: Tensor) -> None:
         """Makes a tensor an input of the graph."""
+        if tensor.is_complex():
+            raise CellError(f"{self._owner}: {kind} {name} is complex; a step is in real numbers.")
         self._keep(tensor, self.builder.input(kind, name, self.shape(tensor), tensor.dtype))
         self._given[id(tensor)] = f"{kind} {name}"
 
@@ -325,7 +327,8 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         """An operation that torch itself writes in terms of simpler ones."""
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
 
-        if func not in decomposition_table:
+        drawn = torch.Tag.nondeterministic_seeded in func.tags  # other numbers than torch's own
+        if drawn or func not in decomposition_table:
             raise self.refuse("is not in the table of operations")
         with self:
             return decomposition_table[func](*args, **kwargs)

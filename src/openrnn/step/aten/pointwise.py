@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from openrnn.step.aten.registry import CONVERTERS, Converter, converts, number
 from openrnn.step.graph import Value
 
@@ -34,9 +36,14 @@ for _op in ("mul", "div", "eq", "ne", "lt", "le", "gt", "ge"):
 for _op in ("maximum", "minimum", "logical_and", "logical_or"):
     CONVERTERS[f"{_op}.default"] = _elementwise(_op)
 CONVERTERS["max.other"], CONVERTERS["min.other"] = _elementwise("maximum"), _elementwise("minimum")
-CONVERTERS["bitwise_and.Tensor"] = _elementwise("logical_and")
-CONVERTERS["bitwise_or.Tensor"] = _elementwise("logical_or")
-CONVERTERS["bitwise_not.default"] = _elementwise("logical_not")
+
+
+@converts("bitwise_and.Tensor", "bitwise_or.Tensor", "bitwise_not.default")
+def _bitwise(trace: Trace, out: Any, *args: Value) -> Value:
+    if out.dtype != torch.bool:  # of booleans the bits are the truth
+        raise trace.refuse("works on the bits of integers")
+    op = trace.current.removeprefix("aten.bitwise_").split(".")[0]
+    return trace.builder.add(f"logical_{op}", args)
 
 
 @converts("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", "rsub.Tensor", "rsub.Scalar")
@@ -118,7 +125,7 @@ def _hardsigmoid(trace: Trace, out: Any, x: Value) -> Value:
 
 @converts("hardswish.default")
 def _hardswish(trace: Trace, out: Any, x: Value) -> Value:
-    return x.lt(-3).where(number(x, 0), x.le(3).where(x * (x + 3) / 6, x))
+    return x.le(-3).where(number(x, 0), x.lt(3).where(x * (x + 3) / 6, x))
 
 
 @converts("leaky_relu.default")

@@ -155,6 +155,8 @@ def _log_softmax(trace: Trace, out: Any, x: Value, dim: int, *__: Any) -> Value:
 def _logsumexp(trace: Trace, out: Any, x: Value, dims: Any, *_: Any) -> Value:
     at = _dims(trace, x, dims)
     largest = x.amax(dims=at).detach()
+    finite = largest.abs().lt(math.inf)  # of a row that is all -inf the shift is 0
+    largest = finite.where(largest, number(x, 0))
     total = ((x - largest).exp().sum(dims=at)).log() + largest
     return total.reshape(trace.shape(out))
 
