@@ -112,6 +112,7 @@ def write(rows: list[Row], path: Path) -> None:
             f"| {r.layer} | {r.shape} | {size} | {r.mode} | {r.threads} "
             f"| {r.ours_ms:.2f} | {r.torch_ms:.2f} | {r.ratio:.2f} |"
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -76,6 +77,14 @@ def sandbox(module: nn.Module, tensors: Parameters | None = None) -> nn.Module:
             if isinstance(value, MethodType) and value.__self__ is original:
                 part.__dict__[name] = MethodType(value.__func__, part)
     return copy
+
+
+def tensors_aside(module: nn.Module) -> dict[str, Tensor]:
+    """`tensors_of` for their shapes: a parametrization may draw a mask, or change a buffer, and
+    does so in a sandbox, with the random state put back.
+    """
+    with torch.random.fork_rng():
+        return tensors_of(sandbox(module))
 
 
 def _with_own_buffers(module: nn.Module) -> nn.Module:

@@ -80,7 +80,7 @@ class Sequence:
         """The rows (B_t, features) of each time step, in order of time."""
         if self.batch_sizes is None:
             return self.data.unbind(0)
-        return torch.split(self.data, self.batch_sizes.tolist())
+        return torch.split(self.data, self.sizes())
 
     def join(self, steps: list[Tensor]) -> Sequence:
         """The sequence with these rows at its time steps: the inverse of `steps`."""

@@ -31,13 +31,15 @@ def has_tensors(value: Any) -> bool:
 
 
 class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, operations make shadows, whatever device they ask for, with `rows` as the batch size.
+    """Makes shadows of operations, whatever device they ask for, with `rows` as the batch size.
+
+    A subclass decides in `__torch_dispatch__` what to `run`.
 
     torch could work out the shapes: on the meta device, or in FakeTensorMode. But for most
     operations it does so in Python and imports all of torch.compile first, for more than a second.
     """
 
-    def __init__(self, rows: int = ROWS) -> None:
+    def __init__(self, rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.rows = rows
 
@@ -45,18 +47,11 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # torch would import torch.compile to keep it out of here
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        return self.run(func, args, kwargs or {})
-
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The shadow of what the operation gives."""
         name = str(func)
         if name in _PRODUCTS:
             return _product(name, args)
-        if name == "aten._local_scalar_dense.default":
-            raise RuntimeError("a tensor is turned into a Python number, by an if on its value say")
         if func._schema.is_mutable and isinstance(args[0], Tensor):
             return args[0]  # in place: the shape stays
         if name == "aten.unbind.int" and args[0].size(args[1] if len(args) > 1 else 0) >= self.rows:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
 from openrnn.backends import eager
-from openrnn.binding import Parameters, sandbox, tensors_of
+from openrnn.binding import Parameters, tensors_aside
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 from openrnn.step.program import program_of
@@ -46,8 +46,7 @@ def _reason(cell: nn.Module, parameters: Parameters | None, data: Tensor, spec: 
     if spec.sizes is None:
         return f"{type(cell).__name__} does not say what its states are, by state_sizes."
     try:
-        with torch.random.fork_rng():  # a parametrization may draw a mask
-            tensors = {**tensors_of(sandbox(cell)), **(parameters or {})}
+        tensors = {**tensors_aside(cell), **(parameters or {})}
         program_of(cell, tensors, spec, data.size(-1), data.dtype)
     except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the cell runs
         return str(error)

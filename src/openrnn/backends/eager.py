@@ -29,5 +29,5 @@ def run(
         return new[0], new
 
     with parametrizations_once(cell):
-        outputs, state = loop(step, [x.size(0) for x in inputs], state, reverse=reverse)
+        outputs, state = loop(step, sequence.sizes(), state, reverse=reverse)
     return sequence.join(outputs), state

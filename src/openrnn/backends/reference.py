@@ -119,8 +119,8 @@ class Reference:
         given |= {f"state.{name}": of_final[name] for name in forward.carried}
         saved = kept[len(forward.randoms) :]
         given |= dict(zip(_saved(forward), saved, strict=True))
-        rows_, final = scan(backward, given, self.sizes, reverse=not self.reverse)
-        found = {**rows_, **{f"state.{name}": tensor for name, tensor in final.items()}}
+        results, final = scan(backward, given, self.sizes, reverse=not self.reverse)
+        found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
         return [
             found.get(label) if want else None
             for label, want in zip(self.labels, wanted, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from openrnn.binding import Parameters, sandbox, tensors_of
+from openrnn.binding import Parameters, tensors_aside
 from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
 from openrnn.explain.expressions import stage_lines
 from openrnn.layers.bidirectional import Bidirectional
@@ -164,8 +164,7 @@ def _program(layer: Recurrent, parameters: Parameters | None, input_size: int | 
             f"explain: {type(cell).__name__} has no input_size, and the layer has not run yet. "
             "Say how many features x has: explain(layer, input_size=30)"
         )
-    with torch.random.fork_rng():  # a parametrization may draw a mask
-        tensors = {**tensors_of(sandbox(cell)), **(parameters or {})}
+    tensors = {**tensors_aside(cell), **(parameters or {})}
     dtype = next(
         (t.dtype for t in tensors.values() if t.is_floating_point()), torch.get_default_dtype()
     )

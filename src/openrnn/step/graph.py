@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,6 +41,14 @@ class Graph:
 
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, int], ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: evaluators are looked up by their graph at every call."""
+        return hash((self.nodes, self.outputs))
 
     def inputs(self, kind: str | None = None) -> Iterator[tuple[int, Node]]:
         """The input nodes, all or of one kind, with their places."""
@@ -223,17 +232,7 @@ class Builder:
 
     def copy(self, node: Node, inputs: Iterable[Value]) -> Value:
         """The node, on inputs of this graph."""
-        return self._keep(
-            Node(
-                node.op,
-                tuple(value.index for value in inputs),
-                node.attributes,
-                node.shape,
-                node.dtype,
-                node.name,
-                node.line,
-            )
-        )
+        return self._keep(replace(node, inputs=tuple(value.index for value in inputs)))
 
     def finish(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph of these results, without the nodes that no result needs."""
@@ -269,9 +268,7 @@ def prune(graph: Graph) -> Graph:
     needed = sorted(ancestors(graph.nodes, [*drawn, *(index for _, index in graph.outputs)]))
     place = {index: i for i, index in enumerate(needed)}
     nodes = tuple(
-        Node(
-            n.op, tuple(place[i] for i in n.inputs), n.attributes, n.shape, n.dtype, n.name, n.line
-        )
-        for n in (graph.nodes[index] for index in needed)
+        replace(graph.nodes[index], inputs=tuple(place[i] for i in graph.nodes[index].inputs))
+        for index in needed
     )
     return Graph(nodes, tuple((name, place[index]) for name, index in graph.outputs))

@@ -369,23 +369,17 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         return self.builder.finish(outputs)
 
 
+# What reads along some dimensions, which must not be that of the rows.
+_ALONG_DIMS = ("flip", "cumsum", "slice", "unslice", "cat", "first_max", "sum", "amax", "amin")
+
+
 def _mixing(nodes: Sequence[Node]) -> int | None:
     """The first node that mixes rows of the batch, where the converters could not see it."""
     for index, node in enumerate(nodes):
         places = [i for i, dim in enumerate(node.shape) if isinstance(dim, Batch)]
         if len(places) > 1:
             return index
-        if node.op in (
-            "flip",
-            "cumsum",
-            "slice",
-            "unslice",
-            "cat",
-            "first_max",
-            "sum",
-            "amax",
-            "amin",
-        ):
+        if node.op in _ALONG_DIMS:
             dims = node["dims"] if "dims" in dict(node.attributes) else (node["dim"],)
             shapes = [nodes[i].shape for i in node.inputs]
             if any(isinstance(shape[dim], Batch) for shape in shapes for dim in dims):

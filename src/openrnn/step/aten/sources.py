@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 @converts("full.default", "full_like.default", "new_full.default")
-def _full(trace: Trace, out: Any, _: Any, value: Any, *__: Any, **___: Any) -> Value:
-    if trace.current == "aten.new_full.default":
-        value = __[0]
+def _full(trace: Trace, out: Any, *args: Any, **_: Any) -> Value:
+    # (size, value), (like, value) or, for new_full, (like, size, value)
+    value = args[2 if trace.current == "aten.new_full.default" else 1]
     return trace.cast(value, out.dtype).expand(trace.shape(out))
 
 
@@ -44,13 +44,13 @@ def _bernoulli(trace: Trace, out: Any, x: Value, p: Any = None, **_: Any) -> Val
         return trace.random(out, "bernoulli", p=p)
     # torch draws otherwise for a tensor of probabilities, also where they are all the same.
     probabilities = x if p is None else p
-    number = _constantnumber(probabilities)
+    number = _constant_number(probabilities)
     if number is None:
         raise trace.refuse("draws with probabilities that are computed; they must be a constant")
     return trace.random(out, "bernoulli of a tensor", p=number)
 
 
-def _constantnumber(value: Value) -> float | None:
+def _constant_number(value: Value) -> float | None:
     """The number that a value is everywhere, if it is one that stands in the code."""
     nodes, node = value.builder.nodes, value.node
     while node.op in ("expand", "reshape", "detach"):
