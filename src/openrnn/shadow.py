@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,28 @@ def has_tensors(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return any(map(has_tensors, value))
     return isinstance(value, Tensor)
+
+
+def is_permuted(tensor: Tensor) -> bool:
+    """Whether its numbers lie in memory in another order than that of its dimensions."""
+    strides = [s for s, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1]
+    return strides != sorted(strides, reverse=True)
+
+
+def _like(shape: tuple[int, ...], tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A shadow of this shape, in memory in the order of the dimensions of `tensor`."""
+    return _laid_out(shape, tensor, lambda turned: shadow(turned, dtype))
+
+
+def _laid_out(
+    shape: tuple[int, ...], like: Tensor, make: Callable[[tuple[int, ...]], Tensor]
+) -> Tensor:
+    """What `make` gives for a shape, but with its dimensions in memory in the order of `like`'s."""
+    if not is_permuted(like):
+        return make(shape)
+    order = sorted(range(like.dim()), key=like.stride, reverse=True)
+    turned = make(tuple(shape[d] for d in order))
+    return turned.permute([order.index(d) for d in range(len(order))])
 
 
 class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -57,9 +79,9 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "aten.unbind.int" and args[0].size(args[1] if len(args) > 1 else 0) >= self.rows:
             raise RuntimeError("the rows of the batch are taken apart, by a loop over a tensor say")
         if name.startswith("aten.bernoulli."):  # to run it would draw numbers
-            return shadow(tuple(args[0].shape), args[0].dtype)
+            return _like(tuple(args[0].shape), args[0], args[0].dtype)
         if name.endswith("_like.default"):
-            return shadow(tuple(args[0].shape), kwargs.get("dtype") or args[0].dtype)
+            return _like(tuple(args[0].shape), args[0], kwargs.get("dtype") or args[0].dtype)
         if any(argument.name == "device" for argument in func._schema.arguments):
             kwargs = {**kwargs, "device": "meta"}
         elif has_tensors(args) and not func.is_view:
@@ -79,7 +101,7 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shape = tuple(
             a if a == b else a // 2 * self.rows for a, b in zip(two.shape, three.shape, strict=True)
         )
-        return shadow(shape, two.dtype)
+        return _like(shape, two, two.dtype)
 
     def _example(self, value: Any, rows: int) -> Any:
         """The value with `rows` as the batch size, and zeros for tensors."""
@@ -87,7 +109,9 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shape = [self._example(size, rows) for size in value.shape]
             if math.prod(shape) > _SMALL:  # a weight: no memory for it, at the cost of its strides
                 return torch.zeros((), dtype=value.dtype).expand(shape)
-            return torch.zeros(shape, dtype=value.dtype)
+            return _laid_out(
+                tuple(shape), value, lambda turned: torch.zeros(turned, dtype=value.dtype)
+            )
         if isinstance(value, (tuple, list)):
             return type(value)(self._example(v, rows) for v in value)
         if isinstance(value, dict):

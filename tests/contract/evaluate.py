@@ -65,22 +65,36 @@ def evaluate(module: nn.Module, input: Any, state: Any, dtype: torch.dtype) -> R
 def assert_as_exact(ours: Results, peer: Results, truth: Results, dtype: torch.dtype) -> None:
     """Our error against float64 is at most twice the peer's at the same dtype, plus a small floor.
 
-    The floor is a few roundings at the size of the result: the peer may happen to be exact. Where
-    the peer's own error is many roundings, the step amplifies them (a layer norm in a long loop
-    does), and which of two orders of summation errs more is luck: there it may be eight times.
+    Errors are root mean squares in units of the roundings of the largest number, over all results
+    together: a few numbers alone may be lucky or unlucky, where a step amplifies its roundings. So
+    one result alone may have four times its peer's error. The floor is there because the peer may
+    happen to be exact.
 
     In float64 the truth has as much error as we, so `peer` is to be the peer's in float32: its
     error, in units of its roundings, says what to expect.
     """
     assert ours.keys() == peer.keys() == truth.keys()
+    errors: dict[str, tuple[Tensor, Tensor]] = {}
     for name, exact in truth.items():
         assert ours[name].shape == exact.shape, name
         assert ours[name].dtype == dtype, name
         if exact.numel() == 0:
             continue
-        rounding = torch.finfo(dtype).eps * max(1.0, exact.abs().max().item())
-        error = (ours[name].double() - exact).abs().max().item() / rounding
-        peer_error = (peer[name].double() - exact).abs().max().item() / rounding
-        peer_error *= torch.finfo(dtype).eps / torch.finfo(peer[name].dtype).eps
-        allowed = (2 if peer_error < 10 else 8) * peer_error + 16
-        assert error <= allowed, f"{name}: error of {error:.3g} roundings, allowed {allowed:.3g}"
+        size = max(1.0, exact.abs().max().item())
+        error, theirs = (
+            (results[name].double() - exact).abs() / (size * torch.finfo(results[name].dtype).eps)
+            for results in (ours, peer)
+        )
+        errors[name] = (error.flatten(), theirs.flatten())
+        _assert_at_most(name, rms(error), 4 * rms(theirs) + 4)
+    if errors:
+        together = [rms(torch.cat(parts)) for parts in zip(*errors.values(), strict=True)]
+        _assert_at_most("all results", together[0], 2 * together[1] + 1)
+
+
+def _assert_at_most(what: str, error: float, allowed: float) -> None:
+    assert error <= allowed, f"{what}: error of {error:.3g} roundings, allowed {allowed:.3g}"
+
+
+def rms(error: Tensor) -> float:
+    return error.square().mean().sqrt().item()

@@ -123,3 +123,21 @@ def test_only_what_is_wanted_gets_a_gradient(name: str, backend: str) -> None:
     layer(x(4, 3))[0].sum().backward()
     assert first.grad is not None
     assert all(parameter.grad is None for parameter in rest)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@backends
+def test_torchs_tracers_see_the_cells_own_operations(backend: str) -> None:
+    layer, eager = make("LSTM", backend)
+    point = x(4, 3)
+    traced = torch.jit.trace(layer, point)
+    torch.testing.assert_close(traced(point), eager(point))
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch.export imports warns of its own
+@backends
+def test_export(backend: str) -> None:
+    layer, eager = make("recurrent", backend)
+    point = x(4, 3)
+    exported = torch.export.export(layer, (point,)).module()
+    torch.testing.assert_close(exported(point), eager(point))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import openrnn
@@ -51,9 +52,9 @@ def test_layer_norm_lstm() -> None:
         "sum": 4,
     }
     readers = {n["name"] for _, n in stages.recurrence.inputs("parameter")}
-    assert readers == {"norm_hh.weight", "norm_hh.bias", "norm_c.weight", "norm_c.bias"}
+    assert readers == {"norm_hh.weight", "norm_c.weight", "norm_c.bias"}
     readers = {n["name"] for _, n in stages.inputs.inputs("parameter")}
-    assert readers == {"norm_ih.weight", "norm_ih.bias"}
+    assert readers == {"norm_ih.weight", "norm_ih.bias", "norm_hh.bias"}, "both biases at once"
 
 
 @pytest.mark.parametrize("name", ["MinGRUCell", "MinLSTMCell", "QRNNCell f", "QRNNCell fo"])
@@ -96,11 +97,30 @@ class Joined(nn.Module):
         return torch.lerp(torch.tanh(n), h, torch.sigmoid(z))
 
 
-def test_a_product_with_x_and_h_joined_is_taken_apart() -> None:
-    stages = stages_of(Joined())
+class JoinedWithDropout(Joined):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        joined = F.dropout(torch.cat((x, h), -1), 0.5) * self.linear.weight[0]
+        z, n = self.linear(torch.tanh(joined)).chunk(2, -1)
+        return torch.lerp(torch.tanh(n), h, torch.sigmoid(z))
+
+
+@pytest.mark.parametrize("kind", [Joined, JoinedWithDropout])
+def test_a_product_with_x_and_h_joined_is_taken_apart(kind: type[Joined]) -> None:
+    torch.manual_seed(0)
+    cell = kind()
+    stages = stages_of(cell)
     assert stages.inputs.count("matmul") == 1
     assert stages.recurrence.count("matmul") == 1
     assert stages.recurrence.count("cat") == 0
+    readers = {n["name"] for _, n in stages.recurrence.inputs("parameter")}
+    assert "linear.bias" not in readers, "it is added to what x gives"
+    x, results = torch.randn(3, 4, 5, dtype=torch.float64), []
+    for backend in ("eager", "reference"):
+        torch.manual_seed(1)
+        output, _ = openrnn.Recurrent(cell, backend=backend)(x)
+        results.append((output, *torch.autograd.grad(output.sum(), list(cell.parameters()))))
+    for eager, reference in zip(*results, strict=True):
+        torch.testing.assert_close(reference, eager)
 
 
 def test_views_sink_to_where_they_are_read() -> None:

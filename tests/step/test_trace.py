@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import zip_longest
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,7 +29,8 @@ from openrnn.step.trace import trace
 
 def graph_of(cell: nn.Module, input_size: int = 5) -> Graph:
     x = torch.zeros(1, input_size, dtype=torch.float64)
-    graph = trace(cell, tensors_of(cell), state_spec(cell, x), input_size, torch.float64)
+    spec = state_spec(cell, x)
+    graph = trace(cell, tensors_of(cell), spec, input_size, torch.float64, x.device)
     graph.check()
     return graph
 
@@ -44,6 +49,7 @@ class Step(nn.Module):
         self.heads = nn.Parameter(torch.randn(2, 3, 3))
         self.norm = nn.LayerNorm(6)
         self.group = nn.GroupNorm(2, 6)
+        self.batch = nn.BatchNorm1d(6).eval()
         self.net = nn.Sequential(nn.Linear(6, 4), nn.SiLU(), nn.Linear(4, 6))
         self.dropout = nn.Dropout(0.5)
         self.register_buffer("table", torch.randn(6))
@@ -121,10 +127,24 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
                 "sin",
                 "cos",
             ),
-            *("square", "floor", "round", "reciprocal"),
+            *("square", "floor", "ceil", "trunc", "round", "reciprocal", "exp2", "sinh", "cosh"),
+            *("tan", "atan", "asinh"),
         )
     },
     "log": lambda x: x.abs().log(),
+    "log2 and log10": lambda x: x.abs().log2() + x.abs().log10(),
+    "asin and acos": lambda x: (x * 0.1).asin() * (x * 0.1).acos(),
+    "acosh and atanh": lambda x: (x.abs() + 1.5).acosh() * (x * 0.1).atanh(),
+    "remainder": lambda x: x % 0.3 + torch.remainder(x.flip(-1), x.abs() + 0.1),
+    "glu": lambda x: torch.cat((F.glu(x), x[:, :3]), -1),
+    "hard and soft shrink": lambda x: F.hardshrink(x) + F.softshrink(x),
+    "threshold": lambda x: F.threshold(x, 0.1, 20.0),
+    "logical_xor": lambda x: torch.logical_xor(x > 0, x > 1) * x,
+    "nan_to_num": lambda x: (x / (x > 0)).nan_to_num(0.0, 1.0, -1.0) + x,
+    "isnan and isinf": lambda x: torch.isnan(x / 0) * 2.0 * x + torch.isinf(x / 0) * x,
+    "cosine similarity": lambda x: F.cosine_similarity(x, x.flip(-1), -1)[:, None] * x,
+    "logit": lambda x: torch.logit(x.sigmoid(), eps=1e-6),
+    "data": lambda x: x * x.data,
     "sqrt": lambda x: x.abs().sqrt(),
     "rsqrt": lambda x: x.abs().rsqrt(),
     "clamp": lambda x: x.clamp(-0.5, 0.5),
@@ -164,7 +184,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "rsub": lambda x: 1 - x,
     "cast": lambda x: x.float().double(),
 }
+
+
+def on_device(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    ones = torch.ones(6, dtype=h.dtype, device=h.device)
+    assert h.device.type == "cpu"
+    return torch.tanh(self.linear(x).to(x.device) + h * ones) if h.is_cpu else h
+
+
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "device": on_device,
+    "batch norm in evaluation": lambda s, x, h: s.batch(s.linear(x) + s.recurrent(h)),
     "in place": in_place,
     "no_grad": no_grad_inside,
     "no_grad of several results": several_without_gradient,
@@ -362,13 +392,46 @@ def first_row(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return h + h[0]
 
 
+def clamps_without_gradient(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    c = self.linear(x) + h
+    with torch.no_grad():
+        c.clamp_(-1, 1)
+    return c
+
+
+def changes_data(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    c = self.linear(x) + h
+    c.data.mul_(0.5)
+    return c
+
+
+def sets_a_hook(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    if h.requires_grad:
+        h.register_hook(lambda g: g * 2)
+    return h
+
+
+def drops_permuted(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    turned = torch.relu(h.view(-1, 2, 3).transpose(1, 2))
+    return F.dropout(turned).reshape(-1, 6)
+
+
+def decomposed(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    return h + F.embedding_bag(torch.zeros(2, 2, dtype=torch.long), self.heads[0]).sum()
+
+
 REFUSED: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "operation": (sorts, ("aten.sort", "test_trace.py", "h.sort(-1)", "not in the table")),
     "branch": (branches, ("h.sum() > 0", "a choice that depends on values", "torch.where")),
     "item": (reads_a_number, ("one row of the batch",)),
     "mean over rows": (averages_rows, ("aten.mean", "h.mean(0)", "over the rows of the batch")),
     "rows mixed by a view": (mixes_rows, ("reshape", "test_trace.py", "mixes the rows")),
-    "batch size": (divides_by_rows, ("number of rows in the batch",)),
+    "batch size": (divides_by_rows, ("other numbers of rows in the batch",)),
+    "in place without gradient": (clamps_without_gradient, ("clamp_", "without its gradient")),
+    "data in place": (changes_data, ("mul_", "c.data.mul_(0.5)", "without its gradient")),
+    "hook": (sets_a_hook, ("Tensor.requires_grad", "if h.requires_grad")),
+    "dropout of a permuted tensor": (drops_permuted, ("dropout", "contiguous()")),
+    "composed": (decomposed, ("aten._embedding_bag", "embedding_bag(")),
     "dtype": (changes_dtype, ("torch.float64", "torch.float32", "keeps its dtype")),
     "global": (reads_a_global, ("h * OUTSIDE", "Register it as a buffer")),
     "state in place": (changes_the_state, ("state h in place", "x = x + 1")),
@@ -453,7 +516,7 @@ def test_traced_once_for_a_structure(monkeypatch: pytest.MonkeyPatch) -> None:
         return trace(cell, *args)
 
     monkeypatch.setattr(program, "trace", counting)
-    program._PROGRAMS.clear()
+    program.program_of.cache.clear()
     cell = openrnn.LSTMCell(5, 7)
     layer = openrnn.Recurrent(cell, backend="reference")
     layer(torch.randn(3, 4, 5))
@@ -469,14 +532,113 @@ def test_traced_once_for_a_structure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(traced) == 2
 
 
-def test_a_changed_attribute_is_a_new_structure() -> None:
-    cell = Step(lambda s, x, h: s.linear(x) * s.rate + h)
-    cell.rate = 0.5
+@dataclass
+class Rates:
+    rate: float = 0.5
+
+
+class ClassRate(Step):
+    rate = 0.5
+
+
+def set_field(cell: Any, rate: float) -> None:
+    cell.config.rate = rate
+
+
+def set_array(cell: Any, rate: float) -> None:
+    cell.array[0] = rate
+
+
+def set_in_set(cell: Any, rate: float) -> None:
+    cell.rates.clear()
+    cell.rates.add(rate)
+
+
+def set_of_class(cell: Any, rate: float) -> None:
+    type(cell).rate = rate
+
+
+def set_method(cell: Any, rate: float) -> None:
+    type(cell).scaled = lambda self, h: h * rate
+
+
+@pytest.mark.parametrize(
+    ("function", "change"),
+    [
+        (lambda s, x, h: s.linear(x) * s.rate + h, lambda cell, r: setattr(cell, "rate", r)),
+        (lambda s, x, h: s.linear(x) * s.config.rate + h, set_field),
+        (lambda s, x, h: s.linear(x) * s.space.rate + h, lambda c, r: setattr(c.space, "rate", r)),
+        (lambda s, x, h: s.linear(x) * float(s.array[0]) + h, set_array),
+        (lambda s, x, h: s.linear(x) * max(s.rates) + h, set_in_set),
+        (lambda s, x, h: s.linear(x) * s.rate + h, set_of_class),
+        (lambda s, x, h: s.scaled(s.linear(x)) + h, set_method),
+    ],
+    ids=["attribute", "dataclass", "namespace", "array", "set", "class attribute", "method"],
+)
+def test_a_changed_attribute_is_a_new_structure(
+    function: Callable[..., Tensor], change: Callable[..., None]
+) -> None:
+    cell: Any = ClassRate(function)
+    cell.config, cell.space = Rates(), SimpleNamespace(rate=0.5)
+    cell.array, cell.rates = np.array([0.5]), {0.5}
+    change(cell, 0.5)
     layer = openrnn.Recurrent(cell, backend="reference")
     x = torch.randn(1, 4, 5, dtype=torch.float64)
     first = layer(x)[0]
-    cell.rate = 1.0
+    change(cell, 1.0)
     torch.testing.assert_close(layer(x)[0], first * 2)
+
+
+def test_programs_are_traced_by_several_threads_at_once() -> None:
+    x = torch.randn(2, 3, 5)
+    layers = [
+        openrnn.Recurrent(openrnn.LSTMCell(5, size), backend="reference") for size in range(4, 12)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda layer: layer(x)[0], layers * 3))
+    for layer, output in zip(layers * 3, outputs, strict=True):
+        torch.testing.assert_close(output, openrnn.Recurrent(layer.cell, backend="eager")(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
+        (F.hardswish, [-4.0, -3.0, -1.0, 0.0, 2.0, 3.0]),
+        (lambda x: x.logsumexp(-1, True).expand_as(x), [-torch.inf] * 6),
+        (lambda x: x.logsumexp(-1, True).expand_as(x), [-torch.inf, 0.0, 1.0, 2.0, 3.0, 4.0]),
+    ],
+)
+def test_values_at_the_corners(function: Callable[[Tensor], Tensor], values: list[float]) -> None:
+    cell = Step(lambda s, x, h: function(h))
+    h = torch.tensor([values], dtype=torch.float64)
+    results = []
+    for backend in ("eager", "reference"):
+        given = h.clone().requires_grad_()
+        layer = openrnn.Recurrent(cell, backend=backend)
+        output, _ = layer(torch.zeros(1, 1, 5, dtype=torch.float64), given)
+        results.append((output, *torch.autograd.grad(output.sum(), given)))
+    for eager, reference in zip(*results, strict=True):
+        torch.testing.assert_close(reference, eager, equal_nan=True)
+
+
+@pytest.mark.parametrize("norm", [F.layer_norm, F.rms_norm])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_norms_of_half_precision_do_not_overflow(norm: Any, dtype: torch.dtype) -> None:
+    cell = Step(lambda s, x, h: norm(h * 100, (6,)))
+    h = torch.randn(3, 6, dtype=dtype) * 100
+    x = torch.zeros(1, 3, 5, dtype=dtype)
+    eager, reference = (
+        openrnn.Recurrent(cell, backend=backend)(x, h)[0] for backend in ("eager", "reference")
+    )
+    assert eager.isfinite().all()
+    torch.testing.assert_close(reference, eager)
+
+
+def test_complex_numbers_are_refused() -> None:
+    cell = Step(lambda s, x, h: h)
+    cell.rotation = torch.ones(6, dtype=torch.complex64)
+    with pytest.raises(openrnn.CellError, match="parameter rotation is complex"):
+        graph_of(cell)
 
 
 def test_a_loop_over_the_rows_is_refused_at_once() -> None:

@@ -47,7 +47,7 @@ def _reason(cell: nn.Module, parameters: Parameters | None, data: Tensor, spec: 
         return f"{type(cell).__name__} does not say what its states are, by state_sizes."
     try:
         tensors = {**tensors_aside(cell), **(parameters or {})}
-        program_of(cell, tensors, spec, data.size(-1), data.dtype)
+        program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
     except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the cell runs
         return str(error)
     return "There is no generated kernel yet."

@@ -44,7 +44,7 @@ def run(
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     tensors = {**tensors_of(cell), **(parameters or {})}
     data = sequence.data
-    program = program_of(cell, tensors, spec, data.size(-1), data.dtype)
+    program = program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
     runner = Reference(program, tuple(tensors), sequence.sizes(), reverse)
     rows = data.reshape(-1, data.size(-1))
     output, *final = call(runner, [rows, *state, *tensors.values()])

@@ -132,5 +132,7 @@ def _parameters(make: Any) -> str:
 def _recurrence(cell: Any) -> Counter[str]:
     """How often each operation is in the recurrence."""
     spec = state_spec(cell, torch.empty(1, cell.input_size))
-    program = program_of(cell, tensors_of(cell), spec, cell.input_size, torch.float32)
+    program = program_of(
+        cell, tensors_of(cell), spec, cell.input_size, torch.float32, torch.device("cpu")
+    )
     return Counter(node.op for node in program.stages.recurrence.nodes)

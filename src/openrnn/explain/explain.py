@@ -170,4 +170,4 @@ def _program(layer: Recurrent, parameters: Parameters | None, input_size: int | 
     )
     device = next((p.device for p in cell.parameters()), torch.device("cpu"))
     spec = state_spec(cell, torch.empty(1, size, dtype=dtype, device=device))
-    return program_of(cell, tensors, spec, size, dtype)
+    return program_of(cell, tensors, spec, size, dtype, device)

@@ -95,9 +95,23 @@ _elementwise(
     "erf", 1, "the error function", torch.erf,
     lambda g, y, x: [g * (-x * x).exp() * (2 / math.sqrt(math.pi))],
 )  # fmt: skip
+_elementwise("exp2", 1, "2^x", torch.exp2, lambda g, y, x: [g * (y * math.log(2))])
+_elementwise("log2", 1, "log₂ x", torch.log2, lambda g, y, x: [g / (x * math.log(2))])
+_elementwise("log10", 1, "log₁₀ x", torch.log10, lambda g, y, x: [g / (x * math.log(10))])
 _elementwise("sin", 1, "sin x", torch.sin, lambda g, y, x: [g * x.cos()])
 _elementwise("cos", 1, "cos x", torch.cos, lambda g, y, x: [-g * x.sin()])
+_elementwise("tan", 1, "tan x", torch.tan, lambda g, y, x: [g * (y * y + 1)])
+_elementwise("asin", 1, "arcsin x", torch.asin, lambda g, y, x: [g * (1 - x * x).rsqrt()])
+_elementwise("acos", 1, "arccos x", torch.acos, lambda g, y, x: [-g * (1 - x * x).rsqrt()])
+_elementwise("atan", 1, "arctan x", torch.atan, lambda g, y, x: [g / (x * x + 1)])
+_elementwise("sinh", 1, "sinh x", torch.sinh, lambda g, y, x: [g * x.cosh()])
+_elementwise("cosh", 1, "cosh x", torch.cosh, lambda g, y, x: [g * x.sinh()])
+_elementwise("asinh", 1, "arsinh x", torch.asinh, lambda g, y, x: [g * (x * x + 1).rsqrt()])
+_elementwise("acosh", 1, "arcosh x", torch.acosh, lambda g, y, x: [g * (x * x - 1).rsqrt()])
+_elementwise("atanh", 1, "artanh x", torch.atanh, lambda g, y, x: [g / (1 - x * x)])
 _elementwise("floor", 1, "the largest integer ≤ x", torch.floor)
+_elementwise("ceil", 1, "the smallest integer ≥ x", torch.ceil)
+_elementwise("trunc", 1, "x without its fraction", torch.trunc)
 _elementwise("round", 1, "the nearest integer, halves to even", torch.round)
 _elementwise("detach", 1, "x, without a gradient", torch.detach)
 
@@ -113,6 +127,10 @@ _elementwise(
         # At a = 0 the power is constant in b, also where ln a is infinite.
         g * a.eq(0).where(0, y * a.eq(0).where(1, a).log()),
     ],
+)  # fmt: skip
+_elementwise(
+    "remainder", 2, "a - ⌊a/b⌋ b, exactly", torch.remainder,
+    lambda g, y, a, b: [g, -g * (a / b).floor()],
 )  # fmt: skip
 # Where both are equal each takes half, as in torch.
 _elementwise(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import deque
 from collections.abc import Hashable
 from functools import cached_property, lru_cache
+from threading import Lock
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
+import cachetools
 import torch
 from torch import Tensor, nn
 
@@ -45,24 +50,32 @@ class Program:
         return split(derived.forward), split(derived.backward)
 
 
-_PROGRAMS: dict[Hashable, Program] = {}
-_MOST_PROGRAMS = 256
+def _key(
+    cell: nn.Module,
+    tensors: Parameters,
+    spec: StateSpec,
+    input_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Hashable:
+    shapes = tuple((name, tuple(t.shape), t.dtype) for name, t in tensors.items())
+    return (_structure(cell), shapes, spec, input_size, dtype, device)
 
 
+_PROGRAMS: cachetools.LRUCache[Hashable, Program] = cachetools.LRUCache(maxsize=256)
+
+
+@cachetools.cached(_PROGRAMS, key=_key, lock=Lock())
 def program_of(
-    cell: nn.Module, tensors: Parameters, spec: StateSpec, input_size: int, dtype: torch.dtype
+    cell: nn.Module,
+    tensors: Parameters,
+    spec: StateSpec,
+    input_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Program:
     """The program of a cell: traced for a structure not met before, else the one that is known."""
-    key = (_structure(cell), _shapes(tensors), spec, input_size, dtype)
-    if key not in _PROGRAMS:
-        if len(_PROGRAMS) >= _MOST_PROGRAMS:
-            _PROGRAMS.pop(next(iter(_PROGRAMS)))
-        _PROGRAMS[key] = Program(trace(cell, tensors, spec, input_size, dtype))
-    return _PROGRAMS[key]
-
-
-def _shapes(tensors: Parameters) -> Hashable:
-    return tuple((name, tuple(t.shape), t.dtype) for name, t in tensors.items())
+    return Program(trace(cell, tensors, spec, input_size, dtype, device))
 
 
 _TENSORS = ("_parameters", "_buffers")
@@ -77,7 +90,19 @@ def _structure(module: nn.Module) -> Hashable:
         if name not in _TENSORS and name not in _CHILDREN and not isinstance(value, Tensor)
     )
     children = tuple((name, child and _structure(child)) for name, child in module._modules.items())
-    return (type(module), attributes, children)
+    return (type(module), _of_class(type(module)), attributes, children)
+
+
+def _of_class(kind: type) -> Hashable:
+    """What a class gives its modules: methods, which may be replaced, and plain attributes."""
+    found = []
+    for base in kind.__mro__:
+        if base is nn.Module:
+            break
+        for name, value in vars(base).items():
+            if not name.startswith("__"):
+                found.append((base, name, value if type(value) is FunctionType else _plain(value)))
+    return tuple(found)
 
 
 class _Same:
@@ -94,13 +119,23 @@ class _Same:
 
 
 def _plain(value: Any) -> Hashable:
-    """Numbers and text, and what is made of them, by value; any other object by identity."""
-    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
-        return (type(value), value)
-    if isinstance(value, (tuple, list)):
-        return (type(value), tuple(map(_plain, value)))
-    if isinstance(value, (set, frozenset)) and not value:
-        return type(value)
+    """Numbers, text, arrays, and what is made of them, by value; any other object by identity."""
+    kind = type(value)
+    if isinstance(value, float):
+        return (kind, value.hex())  # tells -0 from 0, and knows NaN again
+    if value is None or isinstance(value, (bool, int, str, bytes, torch.dtype, torch.device)):
+        return (kind, value)
+    if isinstance(value, (tuple, list, deque)):
+        return (kind, tuple(map(_plain, value)))
+    if isinstance(value, (set, frozenset)):
+        return (kind, frozenset(map(_plain, value)))
     if isinstance(value, dict):
-        return (type(value), tuple((key, _plain(v)) for key, v in value.items()))
+        return (kind, tuple((_plain(key), _plain(v)) for key, v in value.items()))
+    if isinstance(value, SimpleNamespace):
+        return (kind, _plain(vars(value)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return (kind, _plain(named))
+    if kind.__module__ == "numpy" and hasattr(value, "tobytes"):
+        return (kind, str(value.dtype), value.shape, value.tobytes())
     return _Same(value)

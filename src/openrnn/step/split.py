@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, ancestors, depends_on
 from openrnn.step.shape import batch_dim
 
@@ -115,7 +116,7 @@ def _readers(graph: Graph) -> list[list[int]]:
 
 def _assign(graph: Graph) -> list[str]:
     """The stage of each node."""
-    on_state = depends_on(graph.nodes, (index for index, _ in graph.inputs("state")))
+    on_state = _on_state(graph)
     carried = {node["name"] for _, node in graph.inputs("state")}
     onward = ancestors(
         graph.nodes,
@@ -167,45 +168,122 @@ def _sink_views(graph: Graph, stage: list[str]) -> None:
 
 
 def distribute(graph: Graph) -> Graph:
-    """[x, h] W becomes x W_x + h W_h where one part depends on a state and the other does not.
+    """The same step, with all that does not depend on a state taken out of what does.
 
-    So the product with x is made for all steps at once, however the user wrote it.
+    [x, h] W becomes x W_x + h W_h, also where dropout or another function, element by element, is
+    between. In sums the terms without a state come first: (x W + h U) + b becomes (x W + b) + h U.
+    So they are computed for all steps at once, however the user wrote it.
     """
-    on_state = depends_on(graph.nodes, (index for index, _ in graph.inputs("state")))
+    return _order_sums(_split_products(graph))
+
+
+def _split_products(graph: Graph) -> Graph:
+    on_state = _on_state(graph)
     builder = Builder()
     values: list[Value] = []
-    for node in graph.nodes:
+    pieces: dict[int, list[_Piece]] = {}  # of what is, or is made of, a concatenation of features
+    for index, node in enumerate(graph.nodes):
         inputs = [values[i] for i in node.inputs]
-        pieces = _pieces(graph, node)
-        if pieces and len({piece in on_state for piece in pieces}) == 2:
-            values.append(_distributed(inputs[1], pieces, values, on_state))
+        found = _pieces_of(graph, index, pieces, values, on_state)
+        if found:
+            pieces[index] = found
+        parts = pieces.get(node.inputs[0], []) if _is_weighted(graph, node) else []
+        if len({part.on_state for part in parts}) == 2:
+            values.append(_distributed(inputs[1], parts))
         else:
             values.append(builder.copy(node, inputs))
     return builder.finish({label: values[index] for label, index in graph.outputs})
 
 
-def _pieces(graph: Graph, node: Node) -> tuple[int, ...]:
-    """The parts of the concatenation that this product multiplies with a weight, if it does so."""
-    if node.op != "matmul":
-        return ()
-    left, right = (graph.nodes[i] for i in node.inputs)
-    if left.op != "cat" or left["dim"] != len(left.shape) - 1 or batch_dim(right.shape) is not None:
-        return ()
-    return left.inputs
+@dataclass(frozen=True)
+class _Piece:
+    """Some of the features of a value, computed on their own."""
+
+    value: Value
+    on_state: bool
 
 
-def _distributed(
-    weight: Value, pieces: tuple[int, ...], values: list[Value], on_state: set[int]
-) -> Value:
+def _on_state(graph: Graph) -> set[int]:
+    return depends_on(graph.nodes, (index for index, _ in graph.inputs("state")))
+
+
+def _is_weighted(graph: Graph, node: Node) -> bool:
+    return node.op == "matmul" and batch_dim(graph.nodes[node.inputs[1]].shape) is None
+
+
+def _pieces_of(
+    graph: Graph,
+    index: int,
+    pieces: Mapping[int, list[_Piece]],
+    values: list[Value],
+    on_state: set[int],
+) -> list[_Piece]:
+    """The pieces of a concatenation, or of a function of one, element by element."""
+    node = graph.nodes[index]
+    if node.op == "cat" and node["dim"] == len(node.shape) - 1:
+        return [_Piece(values[i], i in on_state) for i in node.inputs]
+    source = next((i for i in node.inputs if i in pieces), None)
+    if source is None or ops.TABLE[node.op].kind != "elementwise":
+        return []
+    if graph.nodes[source].shape != node.shape:
+        return []
+    found, start = [], 0
+    for piece in pieces[source]:
+        size = piece.value.shape[-1]
+        assert isinstance(size, int)
+        operands, of_state = [], piece.on_state
+        for i in node.inputs:
+            shape = graph.nodes[i].shape
+            if i == source:
+                operands.append(piece.value)
+                continue
+            of_state = of_state or i in on_state
+            value, dim = values[i], len(shape) - 1
+            if shape and shape[-1] != 1:
+                value = value.slice(dim=dim, start=start, stop=start + size, step=1)
+            operands.append(value)
+        value = piece.value.builder.add(
+            node.op, operands, dtype=node.dtype, **dict(node.attributes)
+        )
+        found.append(_Piece(value, of_state))
+        start += size
+    return found
+
+
+def _distributed(weight: Value, pieces: list[_Piece]) -> Value:
     products: dict[bool, list[Value]] = {False: [], True: []}
     start, dim = 0, len(weight.shape) - 2
     for piece in pieces:
-        size = values[piece].shape[-1]
+        size = piece.value.shape[-1]
         assert isinstance(size, int)
         rows = weight.slice(dim=dim, start=start, stop=start + size, step=1)
-        products[piece in on_state].append(values[piece].matmul(rows))
+        products[piece.on_state].append(piece.value.matmul(rows))
         start += size
     return _total(products[False]) + _total(products[True])
+
+
+def _order_sums(graph: Graph) -> Graph:
+    on_state, readers = _on_state(graph), _readers(graph)
+    results = {index for _, index in graph.outputs}
+    builder = Builder()
+    values: list[Value] = []
+    terms: dict[int, list[tuple[Value, bool]]] = {}  # of each sum, and whether it is of a state
+    for index, node in enumerate(graph.nodes):
+        inputs = [values[i] for i in node.inputs]
+        value = builder.copy(node, inputs)
+        if node.op == "add" and index in on_state:
+            parts: list[tuple[Value, bool]] = []
+            for i in node.inputs:
+                alone = i in terms and readers[i] == [index] and i not in results
+                parts += terms[i] if alone else [(values[i], i in on_state)]
+            terms[index] = parts
+            free = [part for part, of_state in parts if not of_state]
+            if len(free) > 1:
+                rest = [part for part, of_state in parts if of_state]
+                *first, last = rest
+                value = builder.copy(node, [_total([_total(free), *first]), last])
+        values.append(value)
+    return builder.finish({label: values[index] for label, index in graph.outputs})
 
 
 def _total(values: list[Value]) -> Value:

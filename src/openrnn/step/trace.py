@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import linecache
-import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functionalize
-from torch.overrides import TorchFunctionMode
 
 from openrnn.binding import Parameters, copy_containers, sandbox
 from openrnn.errors import CellError
 from openrnn.shadow import ROWS, ShadowMode, has_tensors, shadow, shadows
 from openrnn.state import StateSpec
 from openrnn.step.aten import CONVERTERS
+from openrnn.step.calls import Calls
 from openrnn.step.graph import Builder, Graph, Node, Value
 from openrnn.step.shape import Batch, Dim, Shape
+from openrnn.step.source import source_line, watch_names
 
 # Two batch sizes, so that a number that the cell computes from the batch size shows.
 _ROWS = (ROWS, 1_000_033)
-_TORCH = os.path.dirname(torch.__file__)
-_OPENRNN = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_EQUATIONS = os.path.join(_OPENRNN, "cells") + os.sep
-_CHECKS = os.path.join(_EQUATIONS, "base.py")
 _LARGEST_CONSTANT = 65_536
 
 
 def trace(
-    cell: nn.Module, tensors: Parameters, spec: StateSpec, input_size: int, dtype: torch.dtype
+    cell: nn.Module,
+    tensors: Parameters,
+    spec: StateSpec,
+    input_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Graph:
     """The graph of one step of the cell.
 
@@ -48,6 +45,7 @@ def trace(
         spec: what the states of the cell are.
         input_size: features of x.
         dtype: of x and of the states.
+        device: what the cell is told that its tensors are on.
 
     Raises:
         CellError: the step cannot be expressed in the table of operations; it names the operation
@@ -56,12 +54,14 @@ def trace(
     _check_hooks(cell)
     with torch.inference_mode(False):  # in inference torch takes fewer operations apart
         first, second = (
-            _trace_once(cell, tensors, spec, input_size, dtype, rows) for rows in _ROWS
+            _trace_once(cell, tensors, spec, input_size, dtype, device, rows) for rows in _ROWS
         )
     if first != second:
         raise CellError(
-            f"{type(cell).__name__}: the step computes with the number of rows in the batch, "
-            "so it is not the same for every batch. Use the mean over the features, or a constant."
+            f"{type(cell).__name__}: two traces of its step, with other numbers of rows in the "
+            "batch, differ. A step may not compute with the number of rows, nor with what changes "
+            "from call to call, like a counter or Python's random numbers. Use the mean over the "
+            "features, a constant, or a state."
         )
     return first
 
@@ -85,6 +85,7 @@ def _trace_once(
     spec: StateSpec,
     input_size: int,
     dtype: torch.dtype,
+    device: torch.device,
     rows: int,
 ) -> Graph:
     assert spec.sizes is not None
@@ -102,14 +103,14 @@ def _trace_once(
     def step(x: Tensor, states: tuple[Tensor, ...], inner: dict[str, Tensor]) -> Any:
         bound = sandbox(cell, inner)
         before = [_attributes(m) for m in bound.modules()]
-        with _watch_names(recorder):
+        with watch_names(recorder.name):
             new = spec.unwrap(bound(x, spec.wrap(states)), rows, name)
         for module, attributes in zip(bound.modules(), before, strict=True):
             _check_unchanged(name, module, attributes)
         return new
 
     try:
-        with torch.enable_grad(), recorder, _DropoutWritten():
+        with torch.enable_grad(), recorder, Calls(recorder.refuse_call, device):
             new = functionalize(step, remove="mutations")(x, states, inner)
     except CellError:
         raise
@@ -168,6 +169,7 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         super().__init__(rows)
         self.builder = Builder()
         self.current = ""  # the ATen operation at work
+        self._asked = ""  # the one that the user asked for, if that is another
         self.refusal: CellError | None = None
         self._owner = owner
         self._values: dict[int, Value | None] = {}
@@ -229,7 +231,11 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
 
     def refuse(self, why: str) -> CellError:
         """The error that says which operation, at which line of the user's source, and why."""
-        self.refusal = CellError(f"{self._owner}: {self.current}, at {_source()}, {why}.")
+        return self.refuse_call(self._asked or self.current, why)
+
+    def refuse_call(self, operation: str, why: str) -> CellError:
+        """The same, for an operation by its name."""
+        self.refusal = CellError(f"{self._owner}: {operation}, at {source_line()}, {why}.")
         return self.refusal
 
     # --- watching ---
@@ -248,7 +254,8 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
                 return self._constant(tensor)  # torch.tensor(...) in the code
             raise self.refuse(
                 "reads a tensor that is no input, state, parameter, buffer or attribute of the "
-                "cell. Register it as a buffer"
+                "cell, or is one but is reached by another way, through a list or a closure. "
+                "Register it as a buffer, and read it as self.name"
             )
         value = self._values[id(tensor)]
         if value is None:
@@ -269,7 +276,7 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         self._values[id(tensor)] = value
         self._alive.append(tensor)
         if value is not None and value.node.op != "input" and value.index not in self._lines:
-            self._lines[value.index] = _source(short=True)
+            self._lines[value.index] = source_line(short=True)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -295,11 +302,10 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         if func._schema.is_mutable:
             target = args[0]
             if id(target) in self._given:
-                self.refusal = CellError(
-                    f"{self._owner}: its forward changes {self._given[id(target)]} in place. "
-                    "Compute a new tensor, x = x + 1 instead of x += 1."
+                raise self.refuse(
+                    f"changes {self._given[id(target)]} in place. "
+                    "Compute a new tensor, x = x + 1 instead of x += 1"
                 )
-                raise self.refusal
             name = name.replace("_.", ".", 1)
             self.current = f"aten.{name}"
         convert = CONVERTERS.get(name)
@@ -328,10 +334,17 @@ class Trace(ShadowMode):  # type: ignore[no-untyped-call]
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
 
         drawn = torch.Tag.nondeterministic_seeded in func.tags  # other numbers than torch's own
-        if drawn or func not in decomposition_table:
+        outer, self._asked = self._asked, self._asked or str(func)
+        try:
+            if func in decomposition_table and not drawn:
+                with self:
+                    return decomposition_table[func](*args, **kwargs)
+            if func._can_decompose():
+                with self:
+                    return func.decompose(*args, **kwargs)
             raise self.refuse("is not in the table of operations")
-        with self:
-            return decomposition_table[func](*args, **kwargs)
+        finally:
+            self._asked = outer
 
     def _literal(self, func: Any, args: Any, kwargs: Any) -> Tensor:
         """Numbers made from nothing, `torch.eye(3)` say: the same at each step, so made now."""
@@ -401,69 +414,8 @@ def _in_front(shape: Shape) -> int | None:
     return None
 
 
-class _DropoutWritten(TorchFunctionMode):
-    """Makes dropout of the operations that torch makes it of, but for one in place.
-
-    That one's shape torch would work out with the help of sympy, which takes a second to import.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.dropout:
-            return _dropout(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    if not training or inplace or not 0 < p < 1:
-        return F.dropout(input, p, training, inplace)
-    return input * (torch.bernoulli(torch.empty_like(input), 1 - p) / (1 - p))
-
-
 def _detached(result: Any) -> Any:
     """The value, or each of several, without a gradient."""
     if isinstance(result, (tuple, list)):
         return type(result)(map(_detached, result))
     return result.detach() if isinstance(result, Value) else result
-
-
-def _is_users(frame: FrameType) -> bool:
-    """Whether the code is a cell's: not torch's, nor ours but for the equations in the box."""
-    file = frame.f_code.co_filename
-    ours = file.startswith(_OPENRNN) and not file.startswith(_EQUATIONS)
-    return not (ours or file == _CHECKS or file.startswith((_TORCH, "<frozen")))
-
-
-def _source(short: bool = False) -> str:
-    """The line of the user's source that is running: file:line, and what stands there."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_users(frame):
-        frame = frame.f_back
-    if frame is None:
-        return "an unknown line"
-    file, number = frame.f_code.co_filename, frame.f_lineno
-    if short:
-        return f"{os.path.basename(file)}:{number}"
-    return f"{file}:{number} `{linecache.getline(file, number).strip()}`"
-
-
-@contextmanager
-def _watch_names(recorder: Trace) -> Iterator[None]:
-    """While the cell runs, notes what its source calls the values that it computes."""
-
-    def note(frame: FrameType, event: str, arg: Any) -> Any:
-        for name, local in frame.f_locals.items():
-            if isinstance(local, Tensor) and torch._C._functorch.is_functionaltensor(local):
-                recorder.name(torch._C._functorch.get_unwrapped(local), name)
-        return note
-
-    def enter(frame: FrameType, event: str, arg: Any) -> Any:
-        return note if _is_users(frame) else None
-
-    outer = sys.gettrace()
-    sys.settrace(enter)
-    try:
-        yield
-    finally:
-        sys.settrace(outer)

@@ -27,11 +27,13 @@ def _elementwise(op: str) -> Converter:
 
 _UNARY = (
     *("neg", "abs", "sign", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal"),
-    *("sigmoid", "tanh", "relu", "erf", "sin", "cos", "floor", "round", "logical_not"),
+    *("exp2", "log2", "log10", "sigmoid", "tanh", "sinh", "cosh", "relu", "erf", "sin", "cos"),
+    *("tan", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
+    *("floor", "ceil", "trunc", "round", "logical_not"),
 )
 for _op in _UNARY:
     CONVERTERS[f"{_op}.default"] = _elementwise(_op)
-for _op in ("mul", "div", "eq", "ne", "lt", "le", "gt", "ge"):
+for _op in ("mul", "div", "remainder", "eq", "ne", "lt", "le", "gt", "ge"):
     CONVERTERS[f"{_op}.Tensor"] = CONVERTERS[f"{_op}.Scalar"] = _elementwise(_op)
 for _op in ("maximum", "minimum", "logical_and", "logical_or"):
     CONVERTERS[f"{_op}.default"] = _elementwise(_op)
@@ -73,6 +75,35 @@ def _pow(trace: Trace, out: Any, a: Any, b: Any) -> Value:
     if not isinstance(b, Value) and b in known:
         return known[b]()
     return trace.builder.add("pow", [base, trace.cast(b, dtype)])
+
+
+@converts("logical_xor.default")
+def _logical_xor(trace: Trace, out: Any, a: Value, b: Value) -> Value:
+    return trace.cast(a, torch.bool).ne(trace.cast(b, torch.bool))
+
+
+@converts("isnan.default")
+def _isnan(trace: Trace, out: Any, x: Value) -> Value:
+    return x.ne(x)
+
+
+@converts("isinf.default")
+def _isinf(trace: Trace, out: Any, x: Value) -> Value:
+    return x.abs().eq(math.inf)
+
+
+@converts("nan_to_num.default")
+def _nan_to_num(
+    trace: Trace, out: Any, x: Value, nan: Any = None, posinf: Any = None, neginf: Any = None
+) -> Value:
+    limits = torch.finfo(x.dtype)
+    for is_it, given, default in (
+        (x.ne(x), nan, 0.0),
+        (x.eq(math.inf), posinf, limits.max),
+        (x.eq(-math.inf), neginf, limits.min),
+    ):
+        x = is_it.where(number(x, default if given is None else given), x)
+    return x
 
 
 @converts("square.default")

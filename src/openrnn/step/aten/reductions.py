@@ -52,6 +52,12 @@ def _mean_kept(x: Value, dims: tuple[int, ...]) -> Value:
     return mean
 
 
+def _wide(trace: Trace, *values: Value | None) -> list[Any]:
+    """In single precision where that is less: squares overflow in half, and torch does so too."""
+    half = (torch.float16, torch.bfloat16)
+    return [v if v is None or v.dtype not in half else trace.cast(v, torch.float32) for v in values]
+
+
 def _variance(x: Value, dims: tuple[int, ...], correction: float) -> tuple[Value, Value]:
     mean = _mean_kept(x, dims)
     centred = x - mean
@@ -65,22 +71,29 @@ def _correction(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 
 @converts("var.correction", "var.dim", "var.default")
 def _var(trace: Trace, out: Any, x: Value, dims: Any = None, *args: Any, **kwargs: Any) -> Value:
+    (x,) = _wide(trace, x)
     variance, _ = _variance(x, _dims(trace, x, dims), _correction(args, kwargs))
-    return variance.reshape(trace.shape(out))
+    return trace.cast(variance.reshape(trace.shape(out)), out.dtype)
 
 
 @converts("std.correction", "std.dim", "std.default")
 def _std(trace: Trace, out: Any, x: Value, dims: Any = None, *args: Any, **kwargs: Any) -> Value:
+    (x,) = _wide(trace, x)
     variance, _ = _variance(x, _dims(trace, x, dims), _correction(args, kwargs))
-    return _root(variance).reshape(trace.shape(out))
+    return trace.cast(_root(variance).reshape(trace.shape(out)), out.dtype)
 
 
 @converts("var_mean.correction")
 def _var_mean(
     trace: Trace, out: Any, x: Value, dims: Any = None, *args: Any, **kwargs: Any
 ) -> tuple[Value, Value]:
-    variance, mean = _variance(x, _dims(trace, x, dims), _correction(args, kwargs))
-    return variance.reshape(trace.shape(out[0])), mean.reshape(trace.shape(out[1]))
+    (x,) = _wide(trace, x)
+    found = _variance(x, _dims(trace, x, dims), _correction(args, kwargs))
+    variance, mean = (
+        trace.cast(value.reshape(trace.shape(tensor)), tensor.dtype)
+        for value, tensor in zip(found, out, strict=True)
+    )
+    return variance, mean
 
 
 def _root(x: Value) -> Value:
@@ -94,6 +107,7 @@ def _norm(
     trace: Trace, out: Any, x: Value, ord: Any = 2, dims: Any = None, *_: Any, **__: Any
 ) -> Value:
     over = _dims(trace, x, dims)
+    (x,) = _wide(trace, x)
     if ord == 2:
         norm = _root((x * x).sum(dims=over))
     elif ord == 1:
@@ -102,7 +116,7 @@ def _norm(
         norm = x.abs().amax(dims=over)
     else:
         raise trace.refuse(f"takes a norm of order {ord}")
-    return norm.reshape(trace.shape(out))
+    return trace.cast(norm.reshape(trace.shape(out)), out.dtype)
 
 
 @converts("amax.default", "amin.default")
@@ -167,9 +181,11 @@ def _layer_norm(
     eps: float = 1e-5, *_: Any,
 ) -> Any:  # fmt: skip
     dims = tuple(range(len(x.shape) - len(size), len(x.shape)))
+    dtype = x.dtype
+    x, weight, bias = _wide(trace, x, weight, bias)
     variance, mean = _variance(x, dims, 0)
     scale = (variance + eps).rsqrt()
-    y = _affine((x - mean) * scale, weight, bias)
+    y = trace.cast(_affine((x - mean) * scale, weight, bias), dtype)
     return (y, mean, scale) if isinstance(out, tuple) else y
 
 
@@ -184,8 +200,10 @@ def _rms_norm(
 ) -> Any:
     dims = tuple(range(len(x.shape) - len(size), len(x.shape)))
     epsilon = torch.finfo(x.dtype).eps if eps is None else eps
+    dtype = x.dtype
+    x, weight = _wide(trace, x, weight)
     scale = (_mean_kept(x * x, dims) + epsilon).rsqrt()
-    y = _affine(x * scale, weight, None)
+    y = trace.cast(_affine(x * scale, weight, None), dtype)
     return (y, scale) if isinstance(out, tuple) else y
 
 
@@ -194,11 +212,13 @@ def _group_norm(
     trace: Trace, out: Any, x: Value, weight: Any, bias: Any, _: int, channels: int, inner: int,
     groups: int, eps: float,
 ) -> tuple[Value, Value, Value]:  # fmt: skip
-    rows = x.shape[0]
+    rows, dtype = x.shape[0], x.dtype
+    x, weight, bias = _wide(trace, x, weight, bias)
     grouped = x.reshape((rows, groups, channels // groups * inner))
     variance, mean = _variance(grouped, (2,), 0)
     scale = (variance + eps).rsqrt()
     shape: Shape = (1, channels) + (1,) * (len(x.shape) - 2)
     parts = [None if part is None else part.reshape(shape) for part in (weight, bias)]
     y = _affine(((grouped - mean) * scale).reshape(x.shape), *parts)
+    y = trace.cast(y, dtype)
     return y, mean.reshape((rows, groups)), scale.reshape((rows, groups))
