@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrnn.backends import auto, eager, reference
+from openrnn.backends import auto, cpu, eager, reference
 from openrnn.backends.backend import Backend
 from openrnn.errors import BackendError
 
@@ -12,6 +12,7 @@ BACKENDS: dict[str, Backend] = {
     "auto": auto.run,
     "eager": eager.run,
     "reference": reference.run,
+    "cpu": cpu.run,
 }
 
 

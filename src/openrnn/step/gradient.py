@@ -147,6 +147,19 @@ def _until(nodes: list[Node], sources: Iterable[int], saved: Collection[int]) ->
     return found
 
 
+_CHEAP = ("neg", "abs", "sign", "relu", "add", "sub", "mul", "where", "maximum", "minimum")
+
+
+def _costly_before(nodes: list[Node]) -> list[int]:
+    """How many costly functions, one after the other, lead to each value."""
+    depth: list[int] = []
+    for node in nodes:
+        costly = node.op not in _CHEAP and ops.TABLE[node.op].kind in ("elementwise", "reduction")
+        costly = costly and node.dtype.is_floating_point and node.op not in ("detach", "convert")
+        depth.append(max((depth[i] for i in node.inputs), default=0) + costly)
+    return depth
+
+
 def _cheapest(
     nodes: list[Node], needed: set[int], flowing: set[int], states: set[int], first_backward: int
 ) -> set[int]:
@@ -155,7 +168,8 @@ def _cheapest(
     """
 
     def cost(index: int) -> int:
-        """Bytes; of equal bytes the later value, from which less is to be computed again.
+        """Bytes, a little less behind each costly function, for it is then not computed again; of
+        equal values the later.
 
         The input and the states of all steps are kept in any case. What the gradient alone
         computes is the last choice: it would be more work in the forward direction.
@@ -163,9 +177,11 @@ def _cheapest(
         node = nodes[index]
         kept = index in states or (node.op == "input" and node["kind"] in ("input", "state"))
         bytes_each = 0 if kept else features(node.shape) * node.dtype.itemsize
+        bytes_each *= 64 - min(depth[index], 16)
         rank = index if index >= first_backward else first_backward - index
         return bytes_each * 2 * len(nodes) + rank
 
+    depth = _costly_before(nodes)
     network: networkx.DiGraph[Any] = networkx.DiGraph()
     network.add_nodes_from(("start", "end"))
     for index in needed:

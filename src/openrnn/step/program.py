@@ -23,17 +23,25 @@ from openrnn.step.trace import trace
 
 
 class Program:
-    """A step graph, its stages, and its gradients."""
+    """A step graph, its stages, and its gradients.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    `fused`: for a backend whose loop computes element by element at no cost of its own.
+    """
+
+    def __init__(self, graph: Graph, *, fused: bool = False) -> None:
+        self.graph, self._fuse = graph, fused
         self.states = tuple(label.partition(".")[2] for label, _ in graph.outputs)
         self._training = lru_cache(maxsize=None)(self._derive)
 
     @cached_property
     def stages(self) -> Stages:
         """For inference: nothing is kept for a gradient."""
-        return split(self.graph)
+        return split(self.graph, fuse=self._fuse)
+
+    @cached_property
+    def fused(self) -> Program:
+        """The same for a backend with fused loops."""
+        return Program(self.graph, fused=True)
 
     def training(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
         """The stages forward, with what is kept, and backward, for these gradients."""
@@ -47,7 +55,7 @@ class Program:
 
     def _derive(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
         derived: Gradient = gradient(self.graph, self.stepwise, wanted)
-        return split(derived.forward), split(derived.backward)
+        return split(derived.forward, fuse=self._fuse), split(derived.backward, fuse=self._fuse)
 
 
 def _key(

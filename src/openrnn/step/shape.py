@@ -36,6 +36,11 @@ def features(shape: Shape) -> int:
     return math.prod(dim.times if isinstance(dim, Batch) else dim for dim in shape)
 
 
+def row_dims(shape: Shape) -> tuple[int, ...]:
+    """The shape of the features of one row: the batch counts as often as it is repeated."""
+    return tuple(dim.times if isinstance(dim, Batch) else dim for dim in shape)
+
+
 def show_shape(shape: Shape) -> str:
     return f"({', '.join(map(str, shape))})"
 

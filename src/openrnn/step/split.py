@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import networkx
 
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, ancestors, depends_on
-from openrnn.step.shape import batch_dim
+from openrnn.step.shape import batch_dim, features
 
 STAGES = ("parameters", "inputs", "recurrence", "outputs")
 
@@ -41,10 +44,16 @@ class Stages:
         return "\n\n".join(f"{name}:\n{getattr(self, name)}" for name in STAGES)
 
 
-def split(graph: Graph) -> Stages:
-    """The stages of a step graph, whose states are the inputs of kind "state"."""
+def split(graph: Graph, *, fuse: bool = False) -> Stages:
+    """The stages of a step graph, whose states are the inputs of kind "state".
+
+    With `fuse` the loop also computes, element by element, what it could be given, where that
+    leaves less to be handed over: a loop in registers does it faster than a pass over all T steps.
+    """
     graph = distribute(graph)
     stage = _assign(graph)
+    if fuse:
+        _fuse(graph, stage)
     carried = tuple(node["name"] for _, node in graph.inputs("state"))
     builders = {name: _Stage(name) for name in STAGES}
     results: dict[int, list[str]] = {}
@@ -138,6 +147,41 @@ def _assign(graph: Graph) -> list[str]:
             stage.append("parameters")
     _sink_views(graph, stage)
     return stage
+
+
+def _fuse(graph: Graph, stage: list[str]) -> None:
+    """Moves from the inputs into the recurrence what a minimum cut says.
+
+    Its capacities are the bytes for each row that are handed over; of equal bytes the earlier.
+    """
+    results = {index for _, index in graph.outputs}
+    readers = _readers(graph)
+    network: networkx.DiGraph[Any] = networkx.DiGraph()
+    network.add_nodes_from(("start", "end"))
+    rows = [i for i, node in enumerate(graph.nodes) if batch_dim(node.shape) is not None]
+    mine = {i for i in rows if stage[i] == "inputs"}
+    for index in mine:
+        node = graph.nodes[index]
+        bytes_each = features(node.shape) * node.dtype.itemsize
+        cost = bytes_each * 2 * len(graph.nodes) + index
+        network.add_edge((index, "in"), (index, "out"), capacity=cost)
+        movable = ops.TABLE[node.op].kind in ("elementwise", "view") and index not in results
+        if not movable or any(stage[r] == "outputs" for r in readers[index]):
+            network.add_edge("start", (index, "in"))  # without a capacity it is infinite
+        for reader in readers[index]:
+            if reader in mine:
+                network.add_edge((index, "out"), (reader, "in"))
+            elif stage[reader] == "recurrence":
+                network.add_edge((index, "out"), "end")
+        for i in node.inputs:  # a constant has no rows, and is at hand everywhere
+            if i in mine:  # what stays is computed from what stays
+                network.add_edge((index, "in"), (i, "in"))
+            if i not in mine and batch_dim(graph.nodes[i].shape) is not None:
+                network.add_edge("start", (index, "in"))
+    _, (_, after) = networkx.minimum_cut(network, "start", "end")
+    for index in mine:
+        if (index, "in") in after:
+            stage[index] = "recurrence"
 
 
 def _is_state(label: str) -> bool:

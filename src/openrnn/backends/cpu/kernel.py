@@ -1,0 +1,160 @@
+"""A compiled recurrence, and the call of it."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openrnn.backends.cpu import build
+from openrnn.backends.cpu.codegen import REAL, generate
+from openrnn.backends.cpu.lower import Plan, lower
+from openrnn.backends.cpu.rewrite import rewrite
+from openrnn.backends.staged import Named
+from openrnn.step.graph import Graph
+from openrnn.step.shape import Batch, Shape, batch_dim, row_dims
+
+
+class Kernel:
+    """The recurrence of one step graph, for any number of steps and rows."""
+
+    def __init__(
+        self, graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
+    ) -> None:
+        self.plan: Plan = lower(rewrite(graph), dtype, states, wanted)
+        self.source = generate(self.plan, dtype)
+        self._dtype = dtype
+        self._library = build.load(self.source)
+        self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
+        self._run = build.runtime(REAL[dtype]).run
+        self._run.argtypes = (ctypes.POINTER(_Call), ctypes.c_void_p)
+        self._run.restype = None
+        nodes = self.plan.graph.nodes
+        self._shapes = {node.label: node.shape for node in nodes if node.op == "input"}
+        self._results = {
+            label: (nodes[index].shape, nodes[index].dtype)
+            for label, index in self.plan.graph.outputs
+        }
+
+    def __call__(
+        self, known: Named, state: Named, sizes: list[int], *, reverse: bool
+    ) -> tuple[Named, Named]:
+        """See `staged.Recur`."""
+        total = sum(sizes)
+        plan = self.plan
+        rows = [self._rows(known[label], self._shapes[label]) for label in plan.rows]
+        wholes = [self._plain(known[label]) for label in plan.wholes]
+        initial = [self._plain(state[name]) for name in plan.states]
+        outputs = [
+            torch.empty(total, buffer.size, dtype=self._dtype) for buffer in plan.outputs.values()
+        ]
+        final = [torch.empty_like(tensor) for tensor in initial]
+        steps = len(sizes)
+        call = _Call(
+            steps,
+            reverse,
+            torch.get_num_threads(),
+            (ctypes.c_int64 * steps)(*sizes),
+            (ctypes.c_int64 * (steps + 1))(0, *accumulate(sizes)),
+            *map(_pointers, (rows, wholes, outputs, initial, final)),
+            _pool(),
+        )
+        self._run(ctypes.byref(call), self._kernel)
+        found = {
+            label: _as_shape(tensor, *self._results[label])
+            for label, tensor in zip(plan.outputs, outputs, strict=True)
+        }
+        return found, dict(zip(plan.states, final, strict=True))
+
+    def _plain(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().to(self._dtype).contiguous()
+
+    def _rows(self, tensor: Tensor, shape: Shape) -> Tensor:
+        """All the features of a row side by side."""
+        dim = batch_dim(shape)
+        assert dim is not None
+        if dim:
+            tensor = _unfold(tensor, shape).movedim(dim, 0)
+        return self._plain(tensor)
+
+
+def _unfold(tensor: Tensor, shape: Shape) -> Tensor:
+    """The rows, and what is repeated for each of them, as two dimensions."""
+    dim = batch_dim(shape)
+    assert dim is not None
+    size = shape[dim]
+    times = size.times if isinstance(size, Batch) else 1
+    return tensor.reshape(*tensor.shape[:dim], -1, times, *tensor.shape[dim + 1 :])
+
+
+def _as_shape(tensor: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Rows of features in the shape that the graph has for them."""
+    dim = batch_dim(shape)
+    assert dim is not None
+    dims = row_dims(shape)
+    count = tensor.size(0)
+    tensor = tensor.to(dtype)
+    if dim == 0 and len(dims) == 2 and dims[0] == 1:
+        return tensor
+    spread = tensor.reshape(count, *dims).movedim(0, dim)  # the rows, before their repetitions
+    return spread.reshape(*dims[:dim], count * dims[dim], *dims[dim + 1 :])
+
+
+class _Call(ctypes.Structure):
+    """`openrnn::Call` in vectors.h."""
+
+    _fields_ = (
+        ("steps", ctypes.c_int64),
+        ("reverse", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("sizes", ctypes.POINTER(ctypes.c_int64)),
+        ("offsets", ctypes.POINTER(ctypes.c_int64)),
+        ("rows", ctypes.POINTER(ctypes.c_void_p)),
+        ("wholes", ctypes.POINTER(ctypes.c_void_p)),
+        ("outputs", ctypes.POINTER(ctypes.c_void_p)),
+        ("initial", ctypes.POINTER(ctypes.c_void_p)),
+        ("final", ctypes.POINTER(ctypes.c_void_p)),
+        ("pool", ctypes.c_void_p),
+    )
+
+
+def _pointers(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * max(1, len(tensors)))(*(t.data_ptr() for t in tensors))
+
+
+@lru_cache(maxsize=1)
+def _pool() -> int | None:
+    """torch's own pool of threads, GNU OpenMP's: a second one would compete with it."""
+    for library in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
+        entry = ctypes.CDLL(str(library)).GOMP_parallel
+        return ctypes.cast(entry, ctypes.c_void_p).value
+    return None
+
+
+@lru_cache(maxsize=1024)
+def kernel(
+    graph: Graph, dtype: torch.dtype, states: tuple[tuple[str, int], ...], wanted: tuple[str, ...]
+) -> Kernel:
+    """The kernel of a recurrence, built once."""
+    return Kernel(graph, dtype, dict(states), wanted)
+
+
+def recur(
+    graph: Graph,
+    known: Named,
+    state: Named,
+    sizes: list[int],
+    *,
+    reverse: bool,
+    wanted: Collection[str],
+) -> tuple[Named, Named]:
+    """See `staged.Recur`."""
+    features = tuple((name, math.prod(tensor.shape[1:])) for name, tensor in state.items())
+    dtype = next(iter(state.values())).dtype
+    return kernel(graph, dtype, features, tuple(wanted))(known, state, sizes, reverse=reverse)

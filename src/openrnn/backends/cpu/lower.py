@@ -1,0 +1,571 @@
+"""From the graph of a step to a plan: products and loops over the features of a row.
+
+In a plan the batch is gone: rows do not mix, so a value is the array of its features for one row,
+of shape `dims`. Slices, transposes and broadcasts are only other ways to walk through an array.
+What is computed element by element is put into loops, as much into one as can be; only what another
+loop reads is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Union
+
+import torch
+
+from openrnn.errors import BackendError
+from openrnn.step.graph import Graph, Node
+from openrnn.step.shape import batch_dim, row_dims
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array: its name in C++, where it lives, and how many numbers it has for a row."""
+
+    name: str
+    kind: str  # "rows", "whole", "table", "state", "output", "next" or "scratch"
+    size: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """A way through a buffer: at indices i it reads offset + Σ i·stride."""
+
+    buffer: Buffer
+    offset: int
+    strides: Dims
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a step reads: a number, what the same loop has computed, or what is stored."""
+
+    value: Union[float, int, Access]  # noqa: UP007  an int is the index of a node of this loop
+    is_bool: bool
+
+
+@dataclass
+class Step:
+    """One value of a loop; without a node it is a copy."""
+
+    index: int
+    node: Node | None
+    operands: list[Operand]
+    stores: list[Access] = field(default_factory=list)
+    reduces: bool = False
+
+
+@dataclass
+class Loop:
+    """For each row: for all indices of `dims`, these steps.
+
+    Reductions are over the dims from `kept` on.
+    """
+
+    dims: Dims
+    kept: int | None = None
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Product:
+    """Features times a weight that is the same for all rows, once for each of `places`."""
+
+    index: int
+    depth: int
+    columns: int
+    left: Access  # with the stride along the depth alone
+    right: int  # place among the weights
+    result: Access
+    places: tuple[tuple[int, int, int], ...]  # offsets in left, matrices of the weight, result
+
+
+@dataclass(frozen=True)
+class Nest:
+    """What is not worth a vector: loops over single numbers.
+
+    A matrix product whose factors both have rows, a running sum, the first of the largest, or a
+    reduction that is not over the last dims.
+    """
+
+    index: int
+    node: Node
+    dims: Dims  # of the loops
+    operands: tuple[Access, ...]
+    result: Access
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Matrices that are packed before the loop, each `depth` by `columns`."""
+
+    buffer: Buffer
+    offsets: Dims  # one for each matrix
+    strides: Dims  # of depth and column
+    depth: int
+    columns: int
+
+
+@dataclass
+class Plan:
+    """All that a kernel does at a step, in order."""
+
+    graph: Graph
+    rows: dict[str, Buffer] = field(default_factory=dict)  # inputs with rows, by label
+    wholes: dict[str, Buffer] = field(default_factory=dict)  # inputs without
+    weights: list[Weight] = field(default_factory=list)
+    outputs: dict[str, Buffer] = field(default_factory=dict)  # what all rows are wanted of
+    states: dict[str, tuple[Buffer, Buffer]] = field(default_factory=dict)  # now, and next
+    tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    scratch: list[Buffer] = field(default_factory=list)
+    items: list[Loop | Product | Nest] = field(default_factory=list)
+
+
+def lower(
+    graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
+) -> Plan:
+    """The plan of a graph that computes in this dtype.
+
+    Args:
+        graph: of one step.
+        dtype: of all its numbers; conditions are 0 and 1.
+        states: the features of each state that is carried, by name.
+        wanted: the outputs of which all rows are wanted.
+
+    Raises:
+        BackendError: it computes in other dtypes too, or multiplies in a way that has no kernel.
+    """
+    return _Lowering(graph, dtype, states, wanted).plan
+
+
+def strides_of(dims: Dims) -> Dims:
+    """Those of an array that lies in memory without gaps, last dimension innermost."""
+    return tuple(math.prod(dims[i + 1 :]) for i in range(len(dims)))
+
+
+class _Lowering:
+    def __init__(
+        self, graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
+    ) -> None:
+        self.graph, self.dtype, self._wanted = graph, dtype, wanted
+        self.plan = Plan(graph)
+        for name, size in states.items():
+            place = len(self.plan.states)
+            now = Buffer(f"state{place}", "state", size)
+            self.plan.states[name] = now, Buffer(f"next{place}", "next", size)
+        self._dims = [row_dims(node.shape) for node in graph.nodes]
+        self._home: dict[int, Access] = {}  # where a value is stored
+        self._more: dict[int, list[Access]] = defaultdict(list)  # where else a loop writes it
+        self._copies: list[
+            tuple[int, int | None, Access, Dims]
+        ] = []  # level, source (or 0), target
+        self._check_dtypes()
+        self._inputs()
+        self._walks = [self._walk(index) for index in range(len(graph.nodes))]
+        self._kinds = [self._kind(index) for index in range(len(graph.nodes))]
+        self._levels = [0] * len(graph.nodes)
+        self._schedule()
+        self._delay()
+        self._place()
+        self._emit()
+
+    def _check_dtypes(self) -> None:
+        for node in self.graph.nodes:
+            if node.dtype not in (self.dtype, torch.bool):
+                where = f" at {node.line}" if node.line else ""
+                raise BackendError(
+                    f"a kernel computes in one dtype, {self.dtype} here, but {node.op}{where} is "
+                    f"in {node.dtype}"
+                )
+
+    def _inputs(self) -> None:
+        for index, node in enumerate(self.graph.nodes):
+            dims = self._dims[index]
+            size = math.prod(dims)
+            if node.op == "constant":
+                buffer = Buffer(f"table{index}", "table", size)
+                if node.shape != ():
+                    self.plan.tables[buffer.name] = tuple(map(float, node["value"]))
+            elif node.op != "input":
+                continue
+            elif node["kind"] == "state":
+                buffer = self.plan.states[node["name"]][0]
+            elif batch_dim(node.shape) is not None:
+                buffer = self.plan.rows[node.label] = Buffer(f"rows{index}", "rows", size)
+            else:
+                buffer = self.plan.wholes[node.label] = Buffer(f"whole{index}", "whole", size)
+            self._home[index] = Access(buffer, 0, strides_of(dims))
+
+    # --- views ---
+
+    def _walk(self, index: int) -> tuple[int, int, Dims]:
+        """The node that a value is a view of (itself, if none), with offset and strides."""
+        node, dims = self.graph.nodes[index], self._dims[index]
+        itself = index, 0, strides_of(dims)
+        if node.op not in ("slice", "permute", "flip", "expand", "reshape", "detach"):
+            return itself
+        (source,) = node.inputs
+        base, offset, strides = self._walk(source)
+        inner = self._dims[source]
+        if node.op == "slice":
+            dim = node["dim"]
+            offset += node["start"] * strides[dim]
+            strides = _replaced(strides, dim, strides[dim] * node["step"])
+        elif node.op == "permute":
+            strides = tuple(strides[d] for d in node["dims"])
+        elif node.op == "flip":
+            dim = node["dim"]
+            offset += (inner[dim] - 1) * strides[dim]
+            strides = _replaced(strides, dim, -strides[dim])
+        elif node.op == "expand":
+            strides = expanded(inner, strides, dims)
+        elif node.op == "reshape":
+            reshaped = _reshaped(inner, strides, dims)
+            if reshaped is None:
+                return itself  # made by copying
+            strides = reshaped
+        return base, offset, strides
+
+    def _kind(self, index: int) -> str:
+        node = self.graph.nodes[index]
+        if node.op in ("input", "constant"):
+            return "given"
+        if self._walks[index][0] != index:
+            return "view"
+        if node.op in ("sum", "amax", "amin"):
+            dims = self._dims[node.inputs[0]]
+            real = [d for d in range(len(dims)) if dims[d] != 1]
+            over = [d for d in real if d in node["dims"]]
+            if not over:
+                return "elementwise"
+            return "reduction" if over == real[len(real) - len(over) :] else "nest"
+        if node.op == "matmul":
+            return "nest" if self._weighted(index) is None else "product"
+        kinds = {"reshape": "copy", "cat": "pieces", "unslice": "pieces"}
+        kinds |= {"cumsum": "nest", "first_max": "nest"}
+        return kinds.get(node.op, "elementwise")
+
+    def _weighted(self, index: int) -> tuple[int, int] | None:
+        """Which factor has the rows, and which is a weight, if one of them is."""
+        left, right = self.graph.nodes[index].inputs
+        if self._is_whole(right):
+            return left, right
+        if self._is_whole(left) and self._dims[right][-1] == 1:
+            return right, left
+        return None
+
+    def _is_whole(self, index: int) -> bool:
+        node = self.graph.nodes[self._walks[index][0]]
+        return node.op in ("input", "constant") and batch_dim(node.shape) is None
+
+    # --- levels: a level is computed after those below it ---
+
+    def _loops(self, index: int) -> bool:
+        return self._kinds[index] in ("elementwise", "reduction")
+
+    def _loop_dims(self, index: int) -> Dims:
+        """What a node's loop goes over: its own dims, or those of what it reduces."""
+        if self._kinds[index] == "reduction":
+            return self._dims[self.graph.nodes[index].inputs[0]]
+        return self._dims[index]
+
+    def _gap(self, reader: int, i: int) -> int:
+        """0 if the reader can be in the same level as what it reads, else 1."""
+        base, offset, strides = self._walks[i]
+        if self._kinds[reader] == "pieces" and self.graph.nodes[reader].op == "cat":
+            return 0 if base == i and self._kinds[i] == "elementwise" else 1
+        if not self._loops(reader) or self._kinds[base] != "elementwise":
+            return 1
+        dims = self._loop_dims(reader)
+        along = squeezed(expanded(self._dims[i], strides, dims), dims)
+        same = squeezed(self._dims[base], self._dims[base]) == squeezed(dims, dims)
+        return 0 if same and offset == 0 and along == squeezed(strides_of(dims), dims) else 1
+
+    def _reads(self, index: int) -> list[int]:
+        """The inputs that are computed here; of given ones there is nothing to wait for."""
+        if self._kinds[index] in ("given", "view"):
+            return []
+        inputs = self.graph.nodes[index].inputs
+        return [i for i in inputs if self._kinds[self._walks[i][0]] != "given"]
+
+    def _schedule(self) -> None:
+        for index in range(len(self.graph.nodes)):
+            waits = (
+                self._levels[self._walks[i][0]] + self._gap(index, i) for i in self._reads(index)
+            )
+            self._levels[index] = max(waits, default=0)
+
+    def _delay(self) -> None:
+        """Puts what is computed element by element as late as it may be, next to its readers."""
+        latest: dict[int, int] = {}
+        for index in range(len(self.graph.nodes) - 1, -1, -1):
+            if self._kinds[index] == "elementwise" and index in latest:
+                self._levels[index] = latest[index]
+            for i in self._reads(index):
+                base, level = self._walks[i][0], self._levels[index] - self._gap(index, i)
+                latest[base] = min(latest.get(base, level), level)
+
+    # --- where things are stored ---
+
+    def _place(self) -> None:
+        for label, index in self.graph.outputs:
+            kind, _, name = label.partition(".")
+            size = math.prod(self._dims[index])
+            if kind == "state" and name in self.plan.states:
+                self._put(index, self.plan.states[name][1])
+            if label in self._wanted:
+                self.plan.outputs[label] = Buffer(f"out{len(self.plan.outputs)}", "output", size)
+                self._put(index, self.plan.outputs[label])
+        stored = {
+            self._walks[i][0]
+            for index in range(len(self.graph.nodes))
+            for i in self._reads(index)
+            if not self._is_local(index, i)
+        }
+        stored |= {self._walks[index][0] for _, index, _, _ in self._copies if index is not None}
+        for index, kind in enumerate(self._kinds):
+            alone = kind in ("copy", "pieces", "product", "nest", "reduction")
+            if index not in self._home and kind != "view" and (alone or index in stored):
+                buffer = Buffer(f"v{index}", "scratch", math.prod(self._dims[index]))
+                self.plan.scratch.append(buffer)
+                self._home[index] = Access(buffer, 0, strides_of(self._dims[index]))
+        for index, kind in enumerate(self._kinds):
+            if kind == "pieces":
+                self._place_pieces(index)
+
+    def _is_local(self, reader: int, i: int) -> bool:
+        """Whether the reader has the value at hand, in the same loop, or as a piece to be placed."""
+        base = self._walks[i][0]
+        if self._gap(reader, i) == 1:
+            return False
+        return self._kinds[reader] == "pieces" or self._levels[base] == self._levels[reader]
+
+    def _put(self, index: int, buffer: Buffer) -> None:
+        """A value is wanted in a buffer."""
+        dims = self._dims[index]
+        target = Access(buffer, 0, strides_of(dims))
+        if self._kinds[index] in ("given", "view"):
+            base = self._walks[index][0]
+            level = 0 if self._kinds[base] == "given" else self._levels[base] + 1
+            self._copies.append((level, index, target, dims))
+        elif index not in self._home:
+            self._home[index] = target
+        elif self._kinds[index] == "elementwise":
+            self._more[index].append(target)
+        else:
+            self._copies.append((self._levels[index] + 1, index, target, dims))
+
+    def _place_pieces(self, index: int) -> None:
+        """Pieces are written where they belong, by their own loops where they have one."""
+        node, home, level = self.graph.nodes[index], self._home[index], self._levels[index]
+        dim, strides = node["dim"], home.strides
+        if node.op == "unslice":
+            (piece,) = node.inputs
+            step = _replaced(strides, dim, strides[dim] * node["step"])
+            target = Access(home.buffer, home.offset + node["start"] * strides[dim], step)
+            self._copies.append((level, None, home, self._dims[index]))
+            self._copies.append((level, piece, target, self._dims[piece]))
+            return
+        start = 0
+        for i in node.inputs:
+            target = Access(home.buffer, home.offset + start * strides[dim], strides)
+            if self._gap(index, i) == 0:
+                self._more[i].append(target)
+            else:
+                self._copies.append((level, i, target, self._dims[i]))
+            start += self._dims[i][dim]
+
+    # --- the plan ---
+
+    def _access(self, i: int, dims: Dims) -> Access:
+        """How a loop over `dims` goes through a stored value."""
+        base, offset, strides = self._walks[i]
+        home = self._home[base]
+        return Access(home.buffer, home.offset + offset, expanded(self._dims[i], strides, dims))
+
+    def _operand(self, index: int, i: int, dims: Dims) -> Operand:
+        is_bool = self.graph.nodes[i].dtype == torch.bool
+        base = self._walks[i][0]
+        source = self.graph.nodes[base]
+        if source.op == "constant" and source.shape == ():
+            return Operand(float(source["value"][0]), is_bool)
+        if self._is_local(index, i) and self._kinds[base] != "given":
+            return Operand(base, is_bool)
+        access = self._access(i, dims)
+        strides = squeezed(access.strides, dims)
+        return Operand(Access(access.buffer, access.offset, strides), is_bool)
+
+    def _emit(self) -> None:
+        loops: dict[tuple[int, Dims, int | None], Loop] = {}
+        others: dict[int, list[Loop | Product | Nest]] = defaultdict(list)
+        for level, source, target, dims in self._copies:
+            others[level].append(self._copy(source, target, dims))
+        for index, node in enumerate(self.graph.nodes):
+            kind, level = self._kinds[index], self._levels[index]
+            if self._loops(index):
+                dims = self._loop_dims(index)
+                step = Step(index, node, [self._operand(index, i, dims) for i in node.inputs])
+                homes = [self._home[index]] if index in self._home else []
+                step.stores = [
+                    Access(a.buffer, a.offset, squeezed(a.strides, self._dims[index]))
+                    for a in homes + self._more[index]
+                ]
+                kept = None
+                if kind == "reduction":
+                    step.reduces = True
+                    kept = len(squeezed(self._dims[index], self._dims[index]))
+                self._into_loop(loops, level, squeezed(dims, dims), kept, step)
+            elif kind == "copy":
+                (source,) = node.inputs
+                dims = self._dims[source]
+                home = self._home[index]
+                target = Access(home.buffer, home.offset, strides_of(dims))
+                others[level].append(self._copy(source, target, dims))
+            elif kind == "product":
+                others[level].append(self._product(index))
+            elif kind == "nest":
+                others[level].append(self._nest(index))
+        for level in range(max([*others, *(key[0] for key in loops)], default=-1) + 1):
+            self.plan.items += others[level]
+            self.plan.items += [loop for key, loop in loops.items() if key[0] == level]
+
+    def _into_loop(
+        self,
+        loops: dict[tuple[int, Dims, int | None], Loop],
+        level: int,
+        dims: Dims,
+        kept: int | None,
+        step: Step,
+    ) -> None:
+        loop = loops.setdefault((level, dims, None), Loop(dims))
+        if kept is not None and loop.kept not in (None, kept):
+            raise BackendError("reductions of one value over different dims have no kernel yet")
+        loop.kept = loop.kept if kept is None else kept
+        loop.steps.append(step)
+
+    def _copy(self, source: int | None, target: Access, dims: Dims) -> Loop:
+        """A loop of its own; without a source it writes zeros."""
+        operand = Operand(0.0, False)
+        if source is not None:
+            base = self._walks[source][0]
+            node = self.graph.nodes[base]
+            if node.op == "constant" and node.shape == ():
+                operand = Operand(float(node["value"][0]), False)
+            else:
+                access = self._access(source, dims)
+                walk = squeezed(access.strides, dims)
+                operand = Operand(Access(access.buffer, access.offset, walk), False)
+        store = Access(target.buffer, target.offset, squeezed(target.strides, dims))
+        return Loop(squeezed(dims, dims), None, [Step(-1, None, [operand], [store])])
+
+    def _product(self, index: int) -> Product:
+        node = self.graph.nodes[index]
+        found = self._weighted(index)
+        assert found is not None
+        rows, whole = found
+        turned = node.inputs[0] != rows  # W x instead of x W
+        left, weight = self._access(rows, self._dims[rows]), self._access(whole, self._dims[whole])
+        home = self._home[index]
+        depth_dim, row_dim = (-2, -1) if turned else (-1, -2)
+        depth, columns = self._dims[rows][depth_dim], self._dims[index][depth_dim]
+        w_depth, w_column = (-1, -2) if turned else (-2, -1)
+        groups = self._dims[index][:-2]
+        places, offsets = [], dict[int, int]()
+        for at in product(*map(range, groups)):
+            of_weight = weight.offset + _dot(at, weight.strides)
+            matrix = offsets.setdefault(of_weight, len(offsets))
+            for row in range(self._dims[rows][row_dim]):
+                places.append(
+                    (
+                        left.offset + _dot(at, left.strides) + row * left.strides[row_dim],
+                        matrix,
+                        home.offset + _dot(at, home.strides) + row * home.strides[row_dim],
+                    )
+                )
+        packed = Weight(
+            weight.buffer,
+            tuple(offsets),
+            (weight.strides[w_depth], weight.strides[w_column]),
+            depth,
+            columns,
+        )
+        if packed not in self.plan.weights:
+            self.plan.weights.append(packed)
+        return Product(
+            index,
+            depth,
+            columns,
+            Access(left.buffer, 0, (left.strides[depth_dim],)),
+            self.plan.weights.index(packed),
+            Access(home.buffer, 0, (1,)),
+            tuple(places),
+        )
+
+    def _nest(self, index: int) -> Nest:
+        node = self.graph.nodes[index]
+        dims = self._dims[index] if node.op == "matmul" else self._dims[node.inputs[0]]
+        operands = tuple(self._access(i, self._dims[i]) for i in node.inputs)
+        return Nest(index, node, dims, operands, self._home[index])
+
+
+def _replaced(strides: Dims, dim: int, stride: int) -> Dims:
+    return (*strides[:dim], stride, *strides[dim + 1 :])
+
+
+def _dot(at: tuple[int, ...], strides: Dims) -> int:
+    return sum(i * stride for i, stride in zip(at, strides, strict=False))
+
+
+def squeezed(values: Dims, dims: Dims) -> Dims:
+    """Without the dimensions of size 1."""
+    return tuple(value for value, size in zip(values, dims, strict=True) if size != 1)
+
+
+def expanded(dims: Dims, strides: Dims, target: Dims) -> Dims:
+    """The strides after broadcasting to `target`."""
+    extra = len(target) - len(dims)
+    kept = (
+        0 if size == 1 and wanted != 1 else stride
+        for size, stride, wanted in zip(dims, strides, target[extra:], strict=True)
+    )
+    return (*(0,) * extra, *kept)
+
+
+def _reshaped(dims: Dims, strides: Dims, target: Dims) -> Dims | None:
+    """The strides of the same numbers in another shape, if they can be walked so.
+
+    Both shapes are taken apart into groups of dimensions that hold the same numbers; within a group
+    the old dimensions must lie in memory like one.
+    """
+    if math.prod(dims) == 0:
+        return strides_of(target)
+    old = [(size, stride) for size, stride in zip(dims, strides, strict=True) if size != 1]
+    result: list[int] = []
+    place = 0
+    wanted = list(target)
+    while wanted:
+        size = wanted.pop(0)
+        if size == 1:
+            result.append(0)
+            continue
+        group, have = [size], 1
+        run: list[tuple[int, int]] = []
+        while have != math.prod(group):
+            if have < math.prod(group):
+                run.append(old[place])
+                have *= old[place][0]
+                place += 1
+            else:
+                group.append(wanted.pop(0))
+        for (_, outer), (inner_size, inner) in zip(run, run[1:], strict=False):
+            if outer != inner * inner_size:
+                return None
+        inner = run[-1][1]
+        result += [inner * math.prod(group[i + 1 :]) for i in range(len(group))]
+    return tuple(result)

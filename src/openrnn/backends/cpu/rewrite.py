@@ -1,0 +1,113 @@
+"""Rewrites of a step graph that leave its meaning, and let a kernel keep more in registers."""
+
+from __future__ import annotations
+
+from openrnn.step import ops
+from openrnn.step.graph import Builder, Graph, Node, Value
+
+# A sum of pieces that lie apart: where each starts and stops, and what it is.
+_Parts = list[tuple[int, int, Value]]
+
+
+def rewrite(graph: Graph) -> Graph:
+    """Takes slices of sums before the sums, and puts pieces together without adding zeros."""
+    graph = _join_pieces(graph)
+    sliced = _only_sliced(graph)
+    builder = Builder()
+    values: list[Value] = []
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        if node.op == "slice":
+            values.append(_slice(inputs[0], node, sliced, graph, values))
+        else:
+            values.append(builder.copy(node, inputs))
+    return builder.finish({label: values[index] for label, index in graph.outputs})
+
+
+def _join_pieces(graph: Graph) -> Graph:
+    """0 + [a, 0] + [0, b] becomes [a, b]: gradients of chunks are made of such sums."""
+    builder = Builder()
+    values: list[Value] = []
+    sums: dict[int, _Parts] = {}  # by the index of the new value
+    for node in graph.nodes:
+        inputs = [values[i] for i in node.inputs]
+        value = builder.copy(node, inputs)
+        parts = _parts_of(node, inputs, sums)
+        if parts:
+            parts.sort(key=lambda part: part[0])
+            dim = len(node.shape) - 1
+            if _covers(parts, node.shape[dim]):
+                value = builder.add("cat", [piece for _, _, piece in parts], dim=dim)
+            else:
+                sums[value.index] = parts
+        values.append(value)
+    return builder.finish({label: values[index] for label, index in graph.outputs})
+
+
+def _parts_of(node: Node, inputs: list[Value], sums: dict[int, _Parts]) -> _Parts:
+    if node.op == "unslice" and node["step"] == 1 and node["dim"] == len(node.shape) - 1:
+        return [(node["start"], node["stop"], inputs[0])]
+    if node.op == "add" and all(v.index in sums and v.shape == node.shape for v in inputs):
+        return [part for value in inputs for part in sums[value.index]]
+    return []
+
+
+def _covers(parts: _Parts, size: object) -> bool:
+    """Whether sorted parts lie side by side, from the start to the end."""
+    ends = [0, *(stop for _, stop, _ in parts)]
+    return [start for start, _, _ in parts] == ends[:-1] and ends[-1] == size
+
+
+def _only_sliced(graph: Graph) -> set[int]:
+    """The results of element-wise operations that are read by slices alone, along the last dim."""
+    results = {index for _, index in graph.outputs}
+    readers: list[list[int]] = [[] for _ in graph.nodes]
+    for index, node in enumerate(graph.nodes):
+        for i in node.inputs:
+            readers[i].append(index)
+    found: set[int] = set()
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[index]
+        if ops.TABLE[node.op].kind != "elementwise" or index in results or not readers[index]:
+            continue
+        by_slices = all(
+            graph.nodes[r].op == "slice" and graph.nodes[r]["dim"] == len(node.shape) - 1
+            for r in readers[index]
+        )
+        by_sliced = all(r in found and graph.nodes[r].shape == node.shape for r in readers[index])
+        if by_slices or by_sliced:
+            found.add(index)
+    return found
+
+
+def _slice(value: Value, node: Node, sliced: set[int], graph: Graph, values: list[Value]) -> Value:
+    dim, start, stop, step = (node[key] for key in ("dim", "start", "stop", "step"))
+    expandable = {values[i].index for i in sliced if i < len(values)}
+
+    def cut(value: Value, dim: int, rank: int) -> Value:
+        here = dim - rank + len(value.shape)  # as broadcasting lays the dimensions out
+        if here < 0 or value.shape[here] == 1:
+            return value
+        if value.index in expandable:
+            inner = [Value(value.builder, i) for i in value.node.inputs]
+            size = len(value.shape)
+            return value.builder.add(
+                value.node.op,
+                [cut(v, here, size) for v in inner],
+                dtype=value.dtype,
+                **dict(value.node.attributes),
+            )
+        if value.node.op == "cat" and value.node["dim"] == here and step == 1:
+            begin = 0
+            for i in value.node.inputs:
+                piece = Value(value.builder, i)
+                size = piece.shape[here]
+                assert isinstance(size, int)
+                if begin <= start and stop <= begin + size:
+                    if size == stop - start:
+                        return piece
+                    return piece.slice(dim=here, start=start - begin, stop=stop - begin, step=1)
+                begin += size
+        return value.slice(dim=here, start=start, stop=stop, step=step)
+
+    return cut(value, dim, len(node.shape))

@@ -1,0 +1,293 @@
+// Vectors and functions of them: what the loops of a generated kernel are made of.
+// Whoever includes this defines `real` as float or double before. No header of the C++ library is
+// included, which would take longer to compile than the kernel itself.
+#pragma once
+
+#include <stdint.h>
+
+#define INLINE __attribute__((always_inline)) inline
+
+namespace openrnn {
+
+// --- vectors -------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#elif defined(__AVX__)
+constexpr int kBytes = 32;
+#else
+constexpr int kBytes = 16;
+#endif
+
+template <class T> struct Bits;
+template <> struct Bits<float> {
+  typedef int32_t type;
+  typedef uint32_t unsigned_type;
+  static constexpr int digits = 24, max_exponent = 128;
+};
+template <> struct Bits<double> {
+  typedef int64_t type;
+  typedef uint64_t unsigned_type;
+  static constexpr int digits = 53, max_exponent = 1024;
+};
+
+typedef Bits<real>::type bits;
+typedef Bits<real>::unsigned_type ubits;
+constexpr int kLanes = kBytes / sizeof(real);
+typedef real vec __attribute__((vector_size(kBytes)));
+typedef bits mask __attribute__((vector_size(kBytes)));   // a comparison: 0 or -1 in each lane
+typedef ubits uvec __attribute__((vector_size(kBytes)));
+constexpr real kInfinity = real(__builtin_inf());
+
+INLINE vec splat(real x) { return x - vec{}; }
+INLINE mask splat_mask(bool x) { return mask{} - bits(x); }
+
+struct Full {};                 // a whole vector
+struct Part { int64_t count; };  // the first lanes of one
+
+INLINE vec load(Full, const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v); return v; }
+INLINE void store(Full, real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
+INLINE vec load(Part part, const real* p) {
+  vec v = {};
+  for (int64_t i = 0; i < part.count; i++) v[i] = p[i];
+  return v;
+}
+INLINE void store(Part part, real* p, vec v) {
+  for (int64_t i = 0; i < part.count; i++) p[i] = v[i];
+}
+INLINE vec load(Full, const real* p, int64_t stride) {
+  vec v;
+  for (int i = 0; i < kLanes; i++) v[i] = p[i * stride];
+  return v;
+}
+INLINE vec load(Part part, const real* p, int64_t stride) {
+  vec v = {};
+  for (int64_t i = 0; i < part.count; i++) v[i] = p[i * stride];
+  return v;
+}
+INLINE void store(Full, real* p, int64_t stride, vec v) {
+  for (int i = 0; i < kLanes; i++) p[i * stride] = v[i];
+}
+INLINE void store(Part part, real* p, int64_t stride, vec v) {
+  for (int64_t i = 0; i < part.count; i++) p[i * stride] = v[i];
+}
+// The lanes that count, and `other` in those beyond the end.
+INLINE vec only(Full, vec v, real) { return v; }
+INLINE vec only(Part part, vec v, real other) {
+  for (int64_t i = part.count; i < kLanes; i++) v[i] = other;
+  return v;
+}
+
+INLINE vec choose(mask m, vec a, vec b) { return m ? a : b; }
+INLINE mask choose(mask m, mask a, mask b) { return (m & a) | (~m & b); }
+INLINE vec to_number(mask m) { return choose(m, splat(1), splat(0)); }
+INLINE mask to_mask(vec v) { return v != 0; }
+
+// --- functions -----------------------------------------------------------------------------------
+
+// 2^n as an exponent, in two factors, so that neither overflows where their product does not.
+INLINE vec scale(vec x, vec n) {
+  constexpr int mantissa = Bits<real>::digits - 1;
+  constexpr bits bias = Bits<real>::max_exponent - 1;
+  mask k = __builtin_convertvector(n, mask);
+  mask half = k >> 1;
+  uvec first = (uvec)(half + bias) << mantissa, second = (uvec)(k - half + bias) << mantissa;
+  return x * (vec)first * (vec)second;
+}
+
+// x = n ln 2 + r with |r| <= ln 2 / 2: gives n, and e^r - 1 by its Taylor series.
+INLINE vec reduced_expm1(vec x, vec* n) {
+  constexpr bool single = sizeof(real) == 4;
+  const real magic = single ? real(12582912.0) : real(6755399441055744.0);  // 1.5 * 2^digits
+  *n = (x * real(1.4426950408889634) + magic) - magic;
+  // ln 2 in two parts, of which the first times n is exact
+  const real high = single ? real(0.693359375) : real(6.93147180369123816490e-01);
+  const real low = single ? real(-2.12194440054690582767e-4) : real(1.90821492927058770002e-10);
+  vec r = (x - *n * high) - *n * low;
+  vec p;
+  if (single) {
+    p = splat(real(1.0 / 5040));
+  } else {
+    p = splat(real(1.0 / 6227020800.0));
+    p = p * r + real(1.0 / 479001600);
+    p = p * r + real(1.0 / 39916800);
+    p = p * r + real(1.0 / 3628800);
+    p = p * r + real(1.0 / 362880);
+    p = p * r + real(1.0 / 40320);
+    p = p * r + real(1.0 / 5040);
+  }
+  p = p * r + real(1.0 / 720);
+  p = p * r + real(1.0 / 120);
+  p = p * r + real(1.0 / 24);
+  p = p * r + real(1.0 / 6);
+  p = p * r + real(1.0 / 2);
+  return p * r * r + r;
+}
+
+// Beyond these the exponential is 0 or infinite. A comparison with NaN is false, so NaN stays.
+constexpr real kLow = sizeof(real) == 4 ? real(-104) : real(-746);
+constexpr real kHigh = sizeof(real) == 4 ? real(89) : real(710);
+
+INLINE vec clamped(vec x) {
+  x = x < kLow ? splat(kLow) : x;
+  return x > kHigh ? splat(kHigh) : x;
+}
+
+INLINE vec exp(vec x) {
+  vec n, p = reduced_expm1(clamped(x), &n);
+  return scale(p + 1, n);
+}
+
+INLINE vec expm1(vec x) {
+  vec n, p = reduced_expm1(clamped(x), &n);
+  // For the largest n the power alone is infinite.
+  vec near = scale(p, n) + (scale(splat(1), n) - 1);
+  return choose(n > Bits<real>::max_exponent - 1, scale(p + 1, n), near);
+}
+
+INLINE vec sigmoid(vec x) { return 1 / (1 + exp(-x)); }
+
+// From expm1, so that small numbers keep all their digits.
+INLINE vec tanh(vec x) {
+  const real far = 22;  // tanh is 1 from here on
+  vec y = x < -far ? splat(-far) : x;
+  y = y > far ? splat(far) : y;
+  vec n, p = reduced_expm1(y + y, &n);
+  vec e = scale(p, n) + (scale(splat(1), n) - 1);
+  vec t = e / (e + 2);
+  return choose(x == 0, x, t);  // keeps the sign of -0
+}
+
+#define OPENRNN_BY_LANE(name)                                   \
+  inline vec name(vec x) {                                      \
+    for (int i = 0; i < kLanes; i++)                            \
+      x[i] = sizeof(real) == 4 ? real(__builtin_##name##f(float(x[i]))) : real(__builtin_##name(x[i])); \
+    return x;                                                   \
+  }
+OPENRNN_BY_LANE(log)
+OPENRNN_BY_LANE(log1p)
+OPENRNN_BY_LANE(log2)
+OPENRNN_BY_LANE(log10)
+OPENRNN_BY_LANE(exp2)
+OPENRNN_BY_LANE(sinh)
+OPENRNN_BY_LANE(cosh)
+OPENRNN_BY_LANE(erf)
+OPENRNN_BY_LANE(sin)
+OPENRNN_BY_LANE(cos)
+OPENRNN_BY_LANE(tan)
+OPENRNN_BY_LANE(asin)
+OPENRNN_BY_LANE(acos)
+OPENRNN_BY_LANE(atan)
+OPENRNN_BY_LANE(asinh)
+OPENRNN_BY_LANE(acosh)
+OPENRNN_BY_LANE(atanh)
+OPENRNN_BY_LANE(sqrt)
+OPENRNN_BY_LANE(floor)
+OPENRNN_BY_LANE(ceil)
+OPENRNN_BY_LANE(trunc)
+
+// To the nearest, halves to even, as the processor's default mode has it.
+inline vec round(vec x) {
+  for (int i = 0; i < kLanes; i++) x[i] = sizeof(real) == 4 ? real(__builtin_nearbyintf(float(x[i]))) : real(__builtin_nearbyint(x[i]));
+  return x;
+}
+inline vec pow(vec a, vec b) {
+  for (int i = 0; i < kLanes; i++) a[i] = sizeof(real) == 4 ? real(__builtin_powf(float(a[i]), float(b[i]))) : real(__builtin_pow(a[i], b[i]));
+  return a;
+}
+// With the sign of b, as Python has it.
+inline vec remainder(vec a, vec b) {
+  for (int i = 0; i < kLanes; i++) {
+    real r = real(__builtin_fmod(a[i], b[i]));  // exact, also by way of double
+    a[i] = (r != 0 && (b[i] < 0) != (r < 0)) ? r + b[i] : r;
+  }
+  return a;
+}
+INLINE vec rsqrt(vec x) { return 1 / sqrt(x); }
+INLINE vec reciprocal(vec x) { return 1 / x; }
+INLINE vec abs(vec x) { return (vec)((uvec)x & (~uvec{} >> 1)); }
+INLINE vec sign(vec x) { return choose(x > 0, splat(1), choose(x < 0, splat(-1), splat(0))); }
+INLINE vec relu(vec x) { return choose(x <= 0, splat(0), x); }
+INLINE vec maximum(vec a, vec b) { return choose((a > b) | (a != a), a, b); }  // NaN wins
+INLINE vec minimum(vec a, vec b) { return choose((a < b) | (a != a), a, b); }
+
+INLINE real sum(vec v) {
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) v[i] += v[i + width];
+  return v[0];
+}
+INLINE real largest(vec v) {
+  for (int i = 1; i < kLanes; i++) v[0] = (v[i] > v[0] || v[i] != v[i]) ? v[i] : v[0];
+  return v[0];
+}
+INLINE real smallest(vec v) {
+  for (int i = 1; i < kLanes; i++) v[0] = (v[i] < v[0] || v[i] != v[i]) ? v[i] : v[0];
+  return v[0];
+}
+
+// Runs `body(width, j)` over j = 0 .. count in vectors, the last of which may be a part.
+template <class Body> INLINE void along(int64_t count, Body body) {
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) body(Full{}, j);
+  if (j < count) body(Part{count - j}, j);
+}
+
+// --- the kernel and who runs it ------------------------------------------------------------------
+
+// What the caller gives; pointers are to arrays in the order of the generated file.
+struct Call {
+  int64_t steps;
+  int64_t reverse;
+  int64_t threads;
+  const int64_t* sizes;        // rows at each step
+  const int64_t* offsets;      // sum of the sizes before a step
+  const real* const* rows;     // inputs with rows, (sum of sizes, features)
+  const real* const* wholes;   // inputs without
+  real* const* outputs;        // (sum of sizes, features)
+  const real* const* initial;  // states, (largest size, features)
+  real* const* final;
+  // torch's own pool of threads, if it has one that we know how to use
+  void (*pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+};
+
+// Matrices, depth by columns, that are packed before the first step.
+struct Weight {
+  const real* table;  // numbers that stand in the code, or else
+  int64_t whole;      // which input it is
+  int64_t depth, columns, depth_stride, column_stride;
+  int64_t matrices;
+  const int64_t* offsets;
+};
+
+// rows (count, depth) times a packed weight
+typedef void (*Product)(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
+                        const real* packed, int64_t depth, real* result, int64_t result_stride,
+                        int64_t columns);
+
+// A generated kernel: runs all steps for some rows of the batch.
+struct Kernel {
+  void (*run_rows)(const Call& call, int64_t first, int64_t count, const real* const* weights,
+                   real* memory, Product product);
+  int64_t memory;  // numbers for each row
+  int64_t weights;
+  const Weight* weight;
+};
+
+#if defined(__AVX512F__)
+constexpr int kPanel = 4 * kLanes;  // columns of a packed panel
+#else
+constexpr int kPanel = 2 * kLanes;
+#endif
+INLINE constexpr int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
+INLINE constexpr int64_t packed_size(int64_t depth, int64_t columns) {
+  return panels(columns) * kPanel * depth;
+}
+INLINE constexpr int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
+INLINE int64_t clip(int64_t rows, int64_t count) {
+  return rows < 0 ? 0 : rows > count ? count : rows;
+}
+INLINE void copy(real* to, const real* from, int64_t count) {
+  __builtin_memcpy(to, from, count * sizeof(real));
+}
+
+}  // namespace openrnn

@@ -1,0 +1,257 @@
+"""A split graph over a sequence: three stages in torch operations, the recurrence by a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from openrnn.autograd import Wanted, call, in_transform
+from openrnn.backends import eager
+from openrnn.binding import Parameters, tensors_of
+from openrnn.sequence import Sequence as Batches
+from openrnn.state import StateSpec
+from openrnn.step.evaluate import Evaluator, draw
+from openrnn.step.graph import Graph, Node
+from openrnn.step.program import Program, program_of
+from openrnn.step.shape import batch_dim
+from openrnn.step.split import STAGES, Stages
+
+Named = Mapping[str, Tensor]
+
+
+class Recur(Protocol):
+    """Runs the recurrence of a step over time: what backends differ in."""
+
+    def __call__(
+        self,
+        graph: Graph,
+        known: Named,
+        state: Named,
+        sizes: list[int],
+        *,
+        reverse: bool,
+        wanted: Collection[str],
+    ) -> tuple[Named, Named]:
+        """The values of all rows of the outputs that are wanted, and the final states.
+
+        Args:
+            graph: of one step, which gives the next states as `state.<name>`.
+            known: its other inputs by label; what has rows, for all N = sum(sizes) rows.
+            state: by name, before the first step, with as many rows as there are sequences.
+            sizes: the rows of each step.
+            reverse: from the last step to the first.
+            wanted: labels of outputs.
+        """
+
+
+def run(
+    recur: Recur,
+    cell: nn.Module,
+    parameters: Parameters | None,
+    sequence: Batches,
+    state: tuple[Tensor, ...],
+    spec: StateSpec,
+    *,
+    reverse: bool,
+    fused: bool,
+) -> tuple[Batches, tuple[Tensor, ...]]:
+    """See `Backend`."""
+    if in_transform(sequence.data.device):
+        return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
+    if spec.sizes is None:  # the states that the user gave tell their sizes
+        spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
+    tensors = {**tensors_of(cell), **(parameters or {})}
+    data = sequence.data
+    program = program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
+    program = program.fused if fused else program
+    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, recur)
+    rows = data.reshape(math.prod(data.shape[:-1]), data.size(-1))
+    output, *final = call(runner, [rows, *state, *tensors.values()])
+    return sequence.with_data(output.reshape(*data.shape[:-1], output.size(-1))), tuple(final)
+
+
+class Staged:
+    """One call: see `openrnn.autograd.Runner`."""
+
+    def __init__(
+        self,
+        program: Program,
+        tensors: tuple[str, ...],
+        sizes: list[int],
+        reverse: bool,
+        recur: Recur,
+    ) -> None:
+        self.program, self.sizes, self.reverse, self.recur = program, sizes, reverse, recur
+        self.labels = [
+            "input.x",
+            *(f"state.{name}" for name in program.states),
+            *(f"parameter.{name}" for name in tensors),
+        ]
+
+    def forward(
+        self, inputs: Sequence[Tensor], wanted: Wanted
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        training = any(wanted)
+        stages = self._training(wanted)[0] if training else self.program.stages
+        randoms = self._draw(stages, inputs[0].device)
+        results, rows = self._results(stages, inputs, randoms)
+        if not training:
+            return results, ()
+        saved = [rows[name] for name in _saved(stages)]
+        # The user may change the results in place; what is kept may be the same tensors.
+        results = tuple(result.clone() for result in results)
+        return results, (*randoms.values(), *saved)
+
+    def differentiable(
+        self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        stages = self.program.stages
+        names = (f"random.{node['number']}" for node in stages.randoms)
+        return self._results(stages, inputs, dict(zip(names, kept, strict=False)))[0]
+
+    def _results(
+        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named
+    ) -> tuple[tuple[Tensor, ...], Named]:
+        given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
+        label = f"state.{self.program.states[0]}"
+        rows, final = scan(
+            stages, given, self.sizes, self.recur, reverse=self.reverse, wanted=(label,)
+        )
+        output = rows[label]
+        return (output, *(final[name] for name in self.program.states)), rows
+
+    def backward(
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        wanted: Wanted,
+    ) -> list[Tensor | None]:
+        forward, backward = self._training(wanted)
+        given = dict(zip(self.labels, inputs, strict=True))
+        states = self.program.states
+        of_output, of_final = gradients[0], dict(zip(states, gradients[1:], strict=True))
+        for name in self.program.stepwise:
+            rows = (
+                of_output
+                if name == states[0]
+                else of_output.new_zeros(of_output.size(0), of_final[name].size(-1))
+            )
+            if name not in forward.carried:  # no step reads it: its last value is one row of many
+                rows = rows.index_add(
+                    0, last_rows(self.sizes, self.reverse, rows.device), of_final[name]
+                )
+            given[f"gradient.{name}"] = rows
+        given |= {f"state.{name}": of_final[name] for name in forward.carried}
+        saved = kept[len(forward.randoms) :]
+        given |= dict(zip(_saved(forward), saved, strict=True))
+        results, final = scan(
+            backward, given, self.sizes, self.recur, reverse=not self.reverse, wanted=()
+        )
+        found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
+        return [
+            found.get(label) if want else None
+            for label, want in zip(self.labels, wanted, strict=True)
+        ]
+
+    def _training(self, wanted: Wanted) -> tuple[Stages, Stages]:
+        labels = zip(self.labels, wanted, strict=True)
+        return self.program.training(frozenset(label for label, want in labels if want))
+
+    def _draw(self, stages: Stages, device: torch.device) -> dict[str, Tensor]:
+        """Each step's random numbers, in the order in which the eager loop would draw them."""
+        drawn: dict[str, list[Tensor]] = {f"random.{n['number']}": [] for n in stages.randoms}
+        for size in reversed(self.sizes) if self.reverse else self.sizes:
+            for node in stages.randoms:
+                drawn[f"random.{node['number']}"].append(draw(node, size, device))
+        return {
+            label: torch.cat(steps[::-1] if self.reverse else steps, rows_dim(node))
+            for (label, steps), node in zip(drawn.items(), stages.randoms, strict=True)
+        }
+
+
+def _saved(stages: Stages) -> list[str]:
+    """What is kept for the gradient, in one order."""
+    return sorted(name for name in _outputs(stages) if name.startswith("saved."))
+
+
+def _outputs(stages: Stages) -> set[str]:
+    return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
+
+
+def scan(
+    stages: Stages,
+    given: Named,
+    sizes: list[int],
+    recur: Recur,
+    *,
+    reverse: bool,
+    wanted: Collection[str],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Runs all stages over a sequence.
+
+    Args:
+        stages: of a step, or of its gradient.
+        given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the rest.
+        sizes: the rows of each step.
+        recur: runs the recurrence.
+        reverse: from the last step to the first.
+        wanted: the states of which all rows are wanted, beside the last.
+
+    Returns:
+        The outputs of the stages by name, for all rows, and the final states.
+    """
+    device = given["input.x"].device
+    total = sum(sizes)
+    known, results = dict(given), dict[str, Tensor]()
+
+    def note(outputs: Named) -> None:
+        """What another stage reads, and what is a result: their names may be those of inputs."""
+        known.update((name, t) for name, t in outputs.items() if name.startswith("value."))
+        results.update((name, t) for name, t in outputs.items() if not name.startswith("value."))
+
+    for graph in (stages.parameters, stages.inputs):
+        note(evaluator(graph, device)(known, total))
+    final: Named = {name: given[f"state.{name}"] for name in stages.carried}
+    if stages.recurrence.outputs:
+        states = {f"state.{name}" for name in stages.carried}
+        labels = [name for name, _ in stages.recurrence.outputs if name not in states - {*wanted}]
+        outputs, final = recur(
+            stages.recurrence, known, final, sizes, reverse=reverse, wanted=labels
+        )
+        note(outputs)
+    note(evaluator(stages.outputs, device)(known, total))
+    final = dict(final)
+    at = last_rows(sizes, reverse, device)
+    for label, tensor in results.items():
+        kind, _, name = label.partition(".")
+        if kind == "state" and name not in final:  # no step reads it, so no loop carries it
+            final[name] = tensor.index_select(0, at)
+    return results, final
+
+
+@lru_cache(maxsize=1024)
+def evaluator(graph: Graph, device: torch.device) -> Evaluator:
+    return Evaluator(graph, device)
+
+
+def last_rows(sizes: list[int], reverse: bool, device: torch.device) -> Tensor:
+    """The row, among those of all steps, of each sequence's last step in the order of the loop."""
+    if reverse:
+        return torch.arange(sizes[0], device=device)
+    counts = torch.tensor(sizes)
+    lengths = (counts.unsqueeze(1) > torch.arange(sizes[0])).sum(0)
+    offsets = counts.cumsum(0) - counts
+    return (offsets[lengths - 1] + torch.arange(sizes[0])).to(device)
+
+
+def rows_dim(node: Node) -> int:
+    dim = batch_dim(node.shape)
+    assert dim is not None
+    return dim
