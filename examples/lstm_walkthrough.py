@@ -70,7 +70,7 @@ for x in input_:
     h, c = cell(x, [h, c])
     every_h.append(h)
 print(f"  output: {shape(output)}, h_n: {shape(h_n)}, c_n: {shape(c_n)}")
-print(f"  output holds h at every step: {torch.allclose(output, torch.stack(every_h))}")
+print(f"  output holds h at every step: {torch.allclose(output, torch.stack(every_h), atol=1e-6)}")
 print(f"  h_n is the last of them:      {torch.allclose(h_n[0], output[-1])}")
 print(f"  c_n is the last c:            {torch.allclose(c_n[0], c)}")
 

@@ -89,7 +89,7 @@ def in_transform(device: torch.device) -> bool:
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
-        or torch.is_autocast_enabled(device.type)
+        or (torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type))
         or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
         or torch.compiler.is_exporting()
     )

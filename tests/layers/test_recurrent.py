@@ -316,12 +316,14 @@ def test_auto_says_once_why_no_kernel_runs(caplog: pytest.LogCaptureFixture) -> 
             return super().forward(x, h).sort(-1).values
 
     auto._say.cache_clear()
-    cells = [Leaky(), Sorting(), Sorting()]
+    cells = [Leaky(), Sorting(), Sorting(), Leaky().half()]
     with caplog.at_level(logging.INFO, logger="openrnn"):
         for cell in (*cells, *cells):
-            Recurrent(cell)(torch.randn(6, 4, 5))
-    first, second = (record.message for record in caplog.records)
-    assert first == 'backend="auto" runs "eager", a plain loop: There is no generated kernel yet.'
+            x = torch.randn(6, 4, 5, dtype=next(cell.parameters()).dtype)
+            Recurrent(cell)(x)
+    second, third = (record.message for record in caplog.records)
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    assert "float32 or float64, not in torch.float16" in third
     assert second.startswith('backend="auto" runs "eager", a plain loop: Sorting: aten.sort')
     assert "test_recurrent.py" in second
     with pytest.raises(openrnn.CellError) as caught:
@@ -336,7 +338,7 @@ def test_auto_draws_no_random_numbers_of_its_own() -> None:
         torch.manual_seed(1)
         cell.load_state_dict({k: torch.ones_like(v) for k, v in cell.state_dict().items()})
         outputs.append(Recurrent(cell, backend=backend)(torch.ones(3, 2, 5))[0])
-    assert torch.equal(*outputs)
+    torch.testing.assert_close(*outputs)
 
 
 def test_repr() -> None:

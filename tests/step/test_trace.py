@@ -516,7 +516,7 @@ def test_traced_once_for_a_structure(monkeypatch: pytest.MonkeyPatch) -> None:
         return trace(cell, *args)
 
     monkeypatch.setattr(program, "trace", counting)
-    program.program_of.cache.clear()
+    program._PROGRAMS.clear()
     cell = openrnn.LSTMCell(5, 7)
     layer = openrnn.Recurrent(cell, backend="reference")
     layer(torch.randn(3, 4, 5))

@@ -3,55 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from openrnn.autograd import Wanted, call, in_transform
-from openrnn.backends import eager
+from openrnn.backends import eager, stepwise
+from openrnn.backends.stepwise import Named
 from openrnn.binding import Parameters, tensors_of
 from openrnn.sequence import Sequence as Batches
 from openrnn.state import StateSpec
-from openrnn.step.evaluate import Evaluator, draw
-from openrnn.step.graph import Graph, Node
+from openrnn.step.evaluate import draw, evaluator
+from openrnn.step.graph import Graph
 from openrnn.step.program import Program, program_of
-from openrnn.step.shape import batch_dim
+from openrnn.step.shape import rows_dim
 from openrnn.step.split import STAGES, Stages
-
-Named = Mapping[str, Tensor]
 
 
 class Recur(Protocol):
-    """Runs the recurrence of a step over time: what backends differ in."""
+    """Runs one recurrence over time."""
 
     def __call__(
-        self,
-        graph: Graph,
-        known: Named,
-        state: Named,
-        sizes: list[int],
-        *,
-        reverse: bool,
-        wanted: Collection[str],
+        self, known: Named, state: Named, sizes: list[int], *, reverse: bool
     ) -> tuple[Named, Named]:
         """The values of all rows of the outputs that are wanted, and the final states.
 
         Args:
-            graph: of one step, which gives the next states as `state.<name>`.
-            known: its other inputs by label; what has rows, for all N = sum(sizes) rows.
+            known: inputs of the graph by label; what has rows, for all N = sum(sizes) rows.
             state: by name, before the first step, with as many rows as there are sequences.
             sizes: the rows of each step.
             reverse: from the last step to the first.
-            wanted: labels of outputs.
+        """
+
+
+class Prepare(Protocol):
+    """Makes a recurrence ready to run: what backends differ in."""
+
+    def __call__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> Recur:
+        """What runs it.
+
+        Args:
+            graph: of one step, which gives the next states as `state.<name>`.
+            carried: the names of the states.
+            wanted: labels of the outputs of which all rows are wanted.
+
+        Raises:
+            BackendError: it cannot.
         """
 
 
 def run(
-    recur: Recur,
+    prepare: Prepare,
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Batches,
@@ -64,16 +69,46 @@ def run(
     """See `Backend`."""
     if in_transform(sequence.data.device):
         return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
+    ready = make_ready(
+        prepare, cell, parameters, sequence, state, spec, reverse=reverse, fused=fused
+    )
+    return ready()
+
+
+def make_ready(
+    prepare: Prepare,
+    cell: nn.Module,
+    parameters: Parameters | None,
+    sequence: Batches,
+    state: tuple[Tensor, ...],
+    spec: StateSpec,
+    *,
+    reverse: bool,
+    fused: bool,
+) -> Callable[[], tuple[Batches, tuple[Tensor, ...]]]:
+    """All of a call that can be refused: what is returned runs it.
+
+    Raises:
+        CellError: the cell cannot be traced.
+        BackendError: its recurrence cannot be prepared.
+    """
     if spec.sizes is None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     tensors = {**tensors_of(cell), **(parameters or {})}
     data = sequence.data
     program = program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
     program = program.fused if fused else program
-    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, recur)
+    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, prepare)
     rows = data.reshape(math.prod(data.shape[:-1]), data.size(-1))
-    output, *final = call(runner, [rows, *state, *tensors.values()])
-    return sequence.with_data(output.reshape(*data.shape[:-1], output.size(-1))), tuple(final)
+    inputs = [rows, *state, *tensors.values()]
+    grad = torch.is_grad_enabled()
+    runner.prepare(tuple(grad and tensor.requires_grad for tensor in inputs))
+
+    def ready() -> tuple[Batches, tuple[Tensor, ...]]:
+        output, *final = call(runner, inputs)
+        return sequence.with_data(output.reshape(*data.shape[:-1], output.size(-1))), tuple(final)
+
+    return ready
 
 
 class Staged:
@@ -85,14 +120,27 @@ class Staged:
         tensors: tuple[str, ...],
         sizes: list[int],
         reverse: bool,
-        recur: Recur,
+        prepare: Prepare,
     ) -> None:
-        self.program, self.sizes, self.reverse, self.recur = program, sizes, reverse, recur
+        self.program, self.sizes, self.reverse, self._prepare = program, sizes, reverse, prepare
         self.labels = [
             "input.x",
             *(f"state.{name}" for name in program.states),
             *(f"parameter.{name}" for name in tensors),
         ]
+
+    def prepare(self, wanted: Wanted) -> None:
+        """Prepares all that a call with these gradients runs, and its backward."""
+        if any(wanted):
+            forward, backward = self._training(wanted)
+            prepared(self._prepare, forward, self._output)
+            prepared(self._prepare, backward, ())
+        else:
+            prepared(self._prepare, self.program.stages, self._output)
+
+    @property
+    def _output(self) -> tuple[str, ...]:
+        return (f"state.{self.program.states[0]}",)
 
     def forward(
         self, inputs: Sequence[Tensor], wanted: Wanted
@@ -100,7 +148,7 @@ class Staged:
         training = any(wanted)
         stages = self._training(wanted)[0] if training else self.program.stages
         randoms = self._draw(stages, inputs[0].device)
-        results, rows = self._results(stages, inputs, randoms)
+        results, rows = self._results(stages, inputs, randoms, self._prepare)
         if not training:
             return results, ()
         saved = [rows[name] for name in _saved(stages)]
@@ -113,16 +161,16 @@ class Staged:
     ) -> tuple[Tensor, ...]:
         stages = self.program.stages
         names = (f"random.{node['number']}" for node in stages.randoms)
-        return self._results(stages, inputs, dict(zip(names, kept, strict=False)))[0]
+        randoms = dict(zip(names, kept, strict=False))
+        return self._results(stages, inputs, randoms, stepwise.prepare)[0]
 
     def _results(
-        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named
+        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named, prepare: Prepare
     ) -> tuple[tuple[Tensor, ...], Named]:
         given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
-        label = f"state.{self.program.states[0]}"
-        rows, final = scan(
-            stages, given, self.sizes, self.recur, reverse=self.reverse, wanted=(label,)
-        )
+        recur = prepared(prepare, stages, self._output)
+        rows, final = scan(stages, given, self.sizes, recur, reverse=self.reverse)
+        (label,) = self._output
         output = rows[label]
         return (output, *(final[name] for name in self.program.states)), rows
 
@@ -151,9 +199,8 @@ class Staged:
         given |= {f"state.{name}": of_final[name] for name in forward.carried}
         saved = kept[len(forward.randoms) :]
         given |= dict(zip(_saved(forward), saved, strict=True))
-        results, final = scan(
-            backward, given, self.sizes, self.recur, reverse=not self.reverse, wanted=()
-        )
+        recur = prepared(self._prepare, backward, ())
+        results, final = scan(backward, given, self.sizes, recur, reverse=not self.reverse)
         found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
         return [
             found.get(label) if want else None
@@ -171,7 +218,7 @@ class Staged:
             for node in stages.randoms:
                 drawn[f"random.{node['number']}"].append(draw(node, size, device))
         return {
-            label: torch.cat(steps[::-1] if self.reverse else steps, rows_dim(node))
+            label: torch.cat(steps[::-1] if self.reverse else steps, rows_dim(node.shape))
             for (label, steps), node in zip(drawn.items(), stages.randoms, strict=True)
         }
 
@@ -185,14 +232,24 @@ def _outputs(stages: Stages) -> set[str]:
     return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
 
 
+def prepared(prepare: Prepare, stages: Stages, states: tuple[str, ...]) -> Recur | None:
+    """What runs the recurrence of these stages; of states that are carried, only these are wanted
+    at each step.
+    """
+    graph, carried = stages.recurrence, {f"state.{name}" for name in stages.carried}
+    if not graph.outputs:
+        return None
+    wanted = (label for label, _ in graph.outputs if label in states or label not in carried)
+    return prepare(graph, stages.carried, tuple(wanted))
+
+
 def scan(
     stages: Stages,
     given: Named,
     sizes: list[int],
-    recur: Recur,
+    recur: Recur | None,
     *,
     reverse: bool,
-    wanted: Collection[str],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Runs all stages over a sequence.
 
@@ -200,9 +257,8 @@ def scan(
         stages: of a step, or of its gradient.
         given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the rest.
         sizes: the rows of each step.
-        recur: runs the recurrence.
+        recur: runs the recurrence, if there is any.
         reverse: from the last step to the first.
-        wanted: the states of which all rows are wanted, beside the last.
 
     Returns:
         The outputs of the stages by name, for all rows, and the final states.
@@ -219,12 +275,8 @@ def scan(
     for graph in (stages.parameters, stages.inputs):
         note(evaluator(graph, device)(known, total))
     final: Named = {name: given[f"state.{name}"] for name in stages.carried}
-    if stages.recurrence.outputs:
-        states = {f"state.{name}" for name in stages.carried}
-        labels = [name for name, _ in stages.recurrence.outputs if name not in states - {*wanted}]
-        outputs, final = recur(
-            stages.recurrence, known, final, sizes, reverse=reverse, wanted=labels
-        )
+    if recur is not None:
+        outputs, final = recur(known, final, sizes, reverse=reverse)
         note(outputs)
     note(evaluator(stages.outputs, device)(known, total))
     final = dict(final)
@@ -236,11 +288,6 @@ def scan(
     return results, final
 
 
-@lru_cache(maxsize=1024)
-def evaluator(graph: Graph, device: torch.device) -> Evaluator:
-    return Evaluator(graph, device)
-
-
 def last_rows(sizes: list[int], reverse: bool, device: torch.device) -> Tensor:
     """The row, among those of all steps, of each sequence's last step in the order of the loop."""
     if reverse:
@@ -249,9 +296,3 @@ def last_rows(sizes: list[int], reverse: bool, device: torch.device) -> Tensor:
     lengths = (counts.unsqueeze(1) > torch.arange(sizes[0])).sum(0)
     offsets = counts.cumsum(0) - counts
     return (offsets[lengths - 1] + torch.arange(sizes[0])).to(device)
-
-
-def rows_dim(node: Node) -> int:
-    dim = batch_dim(node.shape)
-    assert dim is not None
-    return dim

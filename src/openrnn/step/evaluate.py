@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -61,3 +62,8 @@ def draw(node: Node, rows: int, device: torch.device) -> Tensor:
         return torch.bernoulli(torch.full(size, node["p"], dtype=node.dtype, device=device))
     make = {"uniform": torch.rand, "normal": torch.randn}[kind]
     return make(size, dtype=node.dtype, device=device)
+
+
+@lru_cache(maxsize=1024)
+def evaluator(graph: Graph, device: torch.device) -> Evaluator:
+    return Evaluator(graph, device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn.binding import Parameters
+from openrnn.errors import CellError
 from openrnn.state import StateSpec
 from openrnn.step.gradient import Gradient, gradient
 from openrnn.step.graph import Graph
@@ -70,10 +71,6 @@ def _key(
     return (_structure(cell), shapes, spec, input_size, dtype, device)
 
 
-_PROGRAMS: cachetools.LRUCache[Hashable, Program] = cachetools.LRUCache(maxsize=256)
-
-
-@cachetools.cached(_PROGRAMS, key=_key, lock=Lock())
 def program_of(
     cell: nn.Module,
     tensors: Parameters,
@@ -82,8 +79,34 @@ def program_of(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Program:
-    """The program of a cell: traced for a structure not met before, else the one that is known."""
-    return Program(trace(cell, tensors, spec, input_size, dtype, device))
+    """The program of a cell: traced for a structure not met before, else the one that is known.
+
+    Raises:
+        CellError: it cannot be traced.
+    """
+    found = _program_or_refusal(cell, tensors, spec, input_size, dtype, device)
+    if isinstance(found, CellError):
+        raise CellError(str(found)) from found
+    return found
+
+
+_PROGRAMS: cachetools.LRUCache[Hashable, Program | CellError] = cachetools.LRUCache(maxsize=256)
+
+
+@cachetools.cached(_PROGRAMS, key=_key, lock=Lock())
+def _program_or_refusal(
+    cell: nn.Module,
+    tensors: Parameters,
+    spec: StateSpec,
+    input_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Program | CellError:
+    """A refusal is kept too: it would be the same the next time."""
+    try:
+        return Program(trace(cell, tensors, spec, input_size, dtype, device))
+    except CellError as error:
+        return error
 
 
 _TENSORS = ("_parameters", "_buffers")

@@ -26,6 +26,13 @@ def batch_dim(shape: Shape) -> int | None:
     return next((i for i, dim in enumerate(shape) if isinstance(dim, Batch)), None)
 
 
+def rows_dim(shape: Shape) -> int:
+    """The same, of a shape that has rows."""
+    dim = batch_dim(shape)
+    assert dim is not None
+    return dim
+
+
 def concrete(shape: Shape, rows: int) -> tuple[int, ...]:
     """The shape with B = rows."""
     return tuple(dim.times * rows if isinstance(dim, Batch) else dim for dim in shape)

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
+from torch import Tensor, nn
 
 from openrnn.backends import staged
-from openrnn.backends.cpu.kernel import recur
+from openrnn.backends.cpu.kernel import prepare
+from openrnn.binding import Parameters
+from openrnn.errors import BackendError
+from openrnn.sequence import Sequence
+from openrnn.state import StateSpec
 
-__all__ = ["recur", "run"]
+__all__ = ["prepare", "run"]
 
-run = partial(staged.run, recur, fused=True)
+
+def run(
+    cell: nn.Module,
+    parameters: Parameters | None,
+    sequence: Sequence,
+    state: tuple[Tensor, ...],
+    spec: StateSpec,
+    *,
+    reverse: bool,
+) -> tuple[Sequence, tuple[Tensor, ...]]:
+    """See `Backend`."""
+    device = sequence.data.device
+    if device.type != "cpu":
+        raise BackendError(
+            f'backend="cpu" runs on the CPU, but the input is on {device}. '
+            'Move layer and input to the CPU, or use backend="auto"'
+        )
+    return staged.run(prepare, cell, parameters, sequence, state, spec, reverse=reverse, fused=True)

@@ -59,7 +59,7 @@ class _Source:
         for name, numbers in self.plan.tables.items():
             listed = ", ".join(map(_number, numbers))
             yield f"static const real {name}[] = {{{listed}}};"
-        yield "// All steps, for some rows of the batch; those that have ended keep their last state."
+        yield "// All steps, for some rows of the batch; those that end keep their last state."
         yield "static void run_rows(const Call& call, int64_t first, int64_t count,"
         yield "                     const real* const* weights, real* memory, Product product) {"
         yield from _indent(self._declarations())
@@ -133,7 +133,8 @@ class _Source:
     def _entry(self) -> Iterator[str]:
         plan = self.plan
         for place, weight in enumerate(plan.weights):
-            yield f"static const int64_t offsets{place}[] = {{{', '.join(map(str, weight.offsets))}}};"
+            listed = ", ".join(map(str, weight.offsets))
+            yield f"static const int64_t offsets{place}[] = {{{listed}}};"
         yield "static const Weight weights[] = {"
         for place, weight in enumerate(plan.weights):
             is_table = weight.buffer.kind == "table"
@@ -146,7 +147,8 @@ class _Source:
         yield "    {}};"
         held = [*plan.scratch, *(b for pair in plan.states.values() for b in pair)]
         memory = " + ".join(f"padded({b.size})" for b in held) or "0"
-        yield f'extern "C" const Kernel kernel = {{run_rows, {memory}, {len(plan.weights)}, weights}};'
+        fields = f"run_rows, {memory}, {len(plan.weights)}, weights"
+        yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
     # --- products ---
 
@@ -156,11 +158,10 @@ class _Source:
             weight = f"weights[{item.right}]"
             if matrix:
                 weight += f" + {matrix} * packed_size({item.depth}, {item.columns})"
-            yield (
-                f"product(active, {item.left.buffer.name} + {left}, {_row(item.left.buffer)}, "
-                f"{item.left.strides[0]}, {weight}, {item.depth}, "
-                f"{item.result.buffer.name} + {result}, {_row(item.result.buffer)}, {item.columns});"
-            )
+            source, target = item.left.buffer, item.result.buffer
+            given = f"{source.name} + {left}, {_row(source)}, {item.left.strides[0]}, {weight}"
+            made = f"{target.name} + {result}, {_row(target)}, {item.columns}"
+            yield f"product(active, {given}, {item.depth}, {made});"
 
     def _comment(self, index: int) -> str:
         node = self.graph.nodes[index]

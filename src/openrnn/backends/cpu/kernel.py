@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -16,17 +14,22 @@ from openrnn.backends.cpu import build
 from openrnn.backends.cpu.codegen import REAL, generate
 from openrnn.backends.cpu.lower import Plan, lower
 from openrnn.backends.cpu.rewrite import rewrite
-from openrnn.backends.staged import Named
+from openrnn.backends.stepwise import Named
+from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
-from openrnn.step.shape import Batch, Shape, batch_dim, row_dims
+from openrnn.step.shape import Batch, Shape, batch_dim, features, row_dims
 
 
 class Kernel:
     """The recurrence of one step graph, for any number of steps and rows."""
 
-    def __init__(
-        self, graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
-    ) -> None:
+    def __init__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+        results = dict(graph.outputs)
+        nexts = {name: graph.nodes[results[f"state.{name}"]] for name in carried}
+        dtype = next(iter(nexts.values())).dtype
+        if dtype not in REAL:
+            raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
+        states = {name: features(node.shape) for name, node in nexts.items()}
         self.plan: Plan = lower(rewrite(graph), dtype, states, wanted)
         self.source = generate(self.plan, dtype)
         self._dtype = dtype
@@ -138,23 +141,19 @@ def _pool() -> int | None:
 
 
 @lru_cache(maxsize=1024)
-def kernel(
-    graph: Graph, dtype: torch.dtype, states: tuple[tuple[str, int], ...], wanted: tuple[str, ...]
-) -> Kernel:
-    """The kernel of a recurrence, built once."""
-    return Kernel(graph, dtype, dict(states), wanted)
+def _kernel(
+    graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]
+) -> Kernel | BackendError:
+    """A refusal is kept too: it would be the same the next time."""
+    try:
+        return Kernel(graph, carried, wanted)
+    except BackendError as error:
+        return error
 
 
-def recur(
-    graph: Graph,
-    known: Named,
-    state: Named,
-    sizes: list[int],
-    *,
-    reverse: bool,
-    wanted: Collection[str],
-) -> tuple[Named, Named]:
-    """See `staged.Recur`."""
-    features = tuple((name, math.prod(tensor.shape[1:])) for name, tensor in state.items())
-    dtype = next(iter(state.values())).dtype
-    return kernel(graph, dtype, features, tuple(wanted))(known, state, sizes, reverse=reverse)
+def prepare(graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> Kernel:
+    """See `staged.Prepare`."""
+    found = _kernel(graph, carried, wanted)
+    if isinstance(found, BackendError):
+        raise BackendError(str(found)) from found
+    return found

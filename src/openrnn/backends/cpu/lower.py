@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from typing import Union
 
 import torch
@@ -340,7 +340,7 @@ class _Lowering:
                 self._place_pieces(index)
 
     def _is_local(self, reader: int, i: int) -> bool:
-        """Whether the reader has the value at hand, in the same loop, or as a piece to be placed."""
+        """Whether the reader has the value at hand: of the same loop, or a piece to be placed."""
         base = self._walks[i][0]
         if self._gap(reader, i) == 1:
             return False
@@ -563,7 +563,7 @@ def _reshaped(dims: Dims, strides: Dims, target: Dims) -> Dims | None:
                 place += 1
             else:
                 group.append(wanted.pop(0))
-        for (_, outer), (inner_size, inner) in zip(run, run[1:], strict=False):
+        for (_, outer), (inner_size, inner) in pairwise(run):
             if outer != inner * inner_size:
                 return None
         inner = run[-1][1]

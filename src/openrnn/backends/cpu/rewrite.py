@@ -101,13 +101,13 @@ def _slice(value: Value, node: Node, sliced: set[int], graph: Graph, values: lis
             begin = 0
             for i in value.node.inputs:
                 piece = Value(value.builder, i)
-                size = piece.shape[here]
-                assert isinstance(size, int)
-                if begin <= start and stop <= begin + size:
-                    if size == stop - start:
+                width = piece.shape[here]
+                assert isinstance(width, int)
+                if begin <= start and stop <= begin + width:
+                    if width == stop - start:
                         return piece
                     return piece.slice(dim=here, start=start - begin, stop=stop - begin, step=1)
-                begin += size
+                begin += width
         return value.slice(dim=here, start=start, stop=stop, step=step)
 
     return cut(value, dim, len(node.shape))
