@@ -12,6 +12,10 @@ def shape(tensor: torch.Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a, b, atol=1e-6)  # as near as float32 tells them apart
+
+
 def print_parameters(name: str, cell: torch.nn.Module) -> None:
     print(f"{name} = {cell}")
     for parameter_name, parameter in cell.named_parameters():
@@ -42,8 +46,8 @@ print("2. The same in one call: a stack of both cells")
 output, states = openrnn.Stack([a, b])(input_)
 (h_1, c_1), (h_2, c_2) = states
 print(f"  output: {shape(output)}, the last layer's h at each of the 12 steps")
-same = torch.allclose(output, by_hand) and torch.allclose(c_1, c_ly1) and torch.allclose(h_2, h_ly2)
-print(f"  equal to the loop: {same}")
+equal = same(output, by_hand) and same(c_1, c_ly1) and same(h_2, h_ly2)
+print(f"  equal to the loop: {equal}")
 
 print()
 print("3. Why the first dimension of an LSTM's parameters is four times a plain RNN's")
@@ -70,19 +74,19 @@ for x in input_:
     h, c = cell(x, [h, c])
     every_h.append(h)
 print(f"  output: {shape(output)}, h_n: {shape(h_n)}, c_n: {shape(c_n)}")
-print(f"  output holds h at every step: {torch.allclose(output, torch.stack(every_h), atol=1e-6)}")
-print(f"  h_n is the last of them:      {torch.allclose(h_n[0], output[-1])}")
-print(f"  c_n is the last c:            {torch.allclose(c_n[0], c)}")
+print(f"  output holds h at every step: {same(output, torch.stack(every_h))}")
+print(f"  h_n is the last of them:      {same(h_n[0], output[-1])}")
+print(f"  c_n is the last c:            {same(c_n[0], c)}")
 
 print()
 print("5. Two layers: output holds the last layer's h, h_n each layer's")
 output, (h_n, c_n) = openrnn.LSTM(30, 20, num_layers=2)(input_)
 print(f"  output: {shape(output)}, h_n: {shape(h_n)}, c_n: {shape(c_n)}")
-print(f"  h_n[1] is the end of output:  {torch.allclose(h_n[1], output[-1])}")
+print(f"  h_n[1] is the end of output:  {same(h_n[1], output[-1])}")
 
 print()
 print("6. Both directions: twice the features in the output")
 output, (h_n, c_n) = openrnn.LSTM(30, 20, bidirectional=True)(input_)
 print(f"  output: {shape(output)}, h_n: {shape(h_n)}, c_n: {shape(c_n)}")
-print(f"  the forward h_n is at the last step:   {torch.allclose(h_n[0], output[-1, :, :20])}")
-print(f"  the backward h_n is at the first step: {torch.allclose(h_n[1], output[0, :, 20:])}")
+print(f"  the forward h_n is at the last step:   {same(h_n[0], output[-1, :, :20])}")
+print(f"  the backward h_n is at the first step: {same(h_n[1], output[0, :, 20:])}")

@@ -152,9 +152,8 @@ class Staged:
         if not training:
             return results, ()
         saved = [rows[name] for name in _saved(stages)]
-        # The user may change the results in place; what is kept may be the same tensors.
-        results = tuple(result.clone() for result in results)
-        return results, (*randoms.values(), *saved)
+        kept = (*randoms.values(), *saved)
+        return _apart(results, (*inputs, *kept)), kept
 
     def differentiable(
         self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
@@ -280,12 +279,22 @@ def scan(
         note(outputs)
     note(evaluator(stages.outputs, device)(known, total))
     final = dict(final)
-    at = last_rows(sizes, reverse, device)
     for label, tensor in results.items():
         kind, _, name = label.partition(".")
         if kind == "state" and name not in final:  # no step reads it, so no loop carries it
-            final[name] = tensor.index_select(0, at)
+            final[name] = tensor.index_select(0, last_rows(sizes, reverse, device))
     return results, final
+
+
+def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The results, in memory of their own: the user may change them in place."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in others}
+    apart = []
+    for result in results:
+        place = result.untyped_storage().data_ptr()
+        apart.append(result.clone() if place in taken else result)
+        taken.add(place)
+    return tuple(apart)
 
 
 def last_rows(sizes: list[int], reverse: bool, device: torch.device) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,45 +14,82 @@ from openrnn.step import ops
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import concrete
 
+Step = Callable[[list[Tensor], int], Tensor]
+
 
 class Evaluator:
     """A graph, ready to be run again and again on one device."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
-        self.graph = graph
-        self._device = device
-        self._constants = {
-            index: self._constant(node)
+        self._inputs = [(index, node.label) for index, node in graph.inputs()]
+        self._constants = [
+            (index, _constant(node, device))
             for index, node in enumerate(graph.nodes)
             if node.op == "constant"
-        }
+        ]
+        self._count = len(graph.nodes)
+        self._outputs = graph.outputs
+        self._steps = _steps(graph)
 
     def __call__(self, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         """The graph's outputs by name, for inputs by label, with B = rows."""
-        values: list[Tensor] = []
-        for index, node in enumerate(self.graph.nodes):
-            if node.op == "input":
-                values.append(given[node.label])
-            elif node.op == "constant":
-                values.append(self._constants[index])
-            else:
-                values.append(_run(node, [values[i] for i in node.inputs], rows))
-        return {name: values[index] for name, index in self.graph.outputs}
-
-    def _constant(self, node: Node) -> Tensor:
-        flat = torch.tensor(node["value"], dtype=node.dtype, device=self._device)
-        return flat.reshape(concrete(node.shape, 0))
+        values: list[Any] = [None] * self._count
+        for index, label in self._inputs:
+            values[index] = given[label]
+        for index, constant in self._constants:
+            values[index] = constant
+        for index, step in self._steps:
+            values[index] = step(values, rows)
+        return {name: values[index] for name, index in self._outputs}
 
 
-def _run(node: Node, inputs: list[Tensor], rows: int) -> Tensor:
-    attributes = dict(node.attributes)
-    if node.op in ("reshape", "expand"):
-        attributes["size"] = concrete(node.shape, rows)
-    elif node.op == "convert":
-        attributes["dtype"] = node.dtype
+def _constant(node: Node, device: torch.device) -> Tensor:
+    flat = torch.tensor(node["value"], dtype=node.dtype, device=device)
+    return flat.reshape(concrete(node.shape, 0))
+
+
+def _steps(graph: Graph) -> list[tuple[int, Step]]:
+    """What computes each node, in order; a bias is added by the product that it follows."""
+    biased = _biased(graph)
+    folded = set(biased.values())
+    return [
+        (index, _addmm(graph, index, biased[index]) if index in biased else _step(node))
+        for index, node in enumerate(graph.nodes)
+        if node.op not in ("input", "constant") and index not in folded
+    ]
+
+
+def _biased(graph: Graph) -> dict[int, int]:
+    """Sums of a product (rows, n), which nothing else reads, and a bias (n): sum to product."""
+    reads = Counter(i for node in graph.nodes for i in node.inputs)
+    reads.update(index for _, index in graph.outputs)
+    found = {}
+    for index, node in enumerate(graph.nodes):
+        if node.op == "add" and graph.nodes[node.inputs[0]].op == "matmul":
+            product, bias = (graph.nodes[i] for i in node.inputs)
+            fits = len(product.shape) == 2 and bias.shape == product.shape[1:]
+            if fits and reads[node.inputs[0]] == 1 and product.shape == node.shape:
+                found[index] = node.inputs[0]
+    return found
+
+
+def _addmm(graph: Graph, index: int, product: int) -> Step:
+    (a, b), bias = graph.nodes[product].inputs, graph.nodes[index].inputs[1]
+    return lambda values, rows: torch.addmm(values[bias], values[a], values[b])
+
+
+def _step(node: Node) -> Step:
     run = ops.TABLE[node.op].run
     assert run is not None, f"{node.op} is not to be computed from others"
-    return run(*inputs, **attributes)
+    attributes, inputs = dict(node.attributes), node.inputs
+    if node.op in ("reshape", "expand"):
+        shape = node.shape
+        return lambda values, rows: run(values[inputs[0]], size=concrete(shape, rows))
+    if node.op == "convert":
+        attributes["dtype"] = node.dtype
+    if len(inputs) == 1 and not attributes:
+        return lambda values, rows: run(values[inputs[0]])
+    return lambda values, rows: run(*[values[i] for i in inputs], **attributes)
 
 
 def draw(node: Node, rows: int, device: torch.device) -> Tensor:

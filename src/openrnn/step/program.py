@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from threading import Lock
 from types import FunctionType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import cachetools
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from openrnn.binding import Parameters
 from openrnn.errors import CellError
 from openrnn.state import StateSpec
+from openrnn.step.glance import Glance
 from openrnn.step.gradient import Gradient, gradient
 from openrnn.step.graph import Graph
 from openrnn.step.split import Stages, split
@@ -84,12 +86,30 @@ def program_of(
     Raises:
         CellError: it cannot be traced.
     """
+    others = (spec, input_size, dtype, device, [(t.shape, t.dtype) for t in tensors.values()])
+    last = _LAST.get(cell)
+    if last is not None and last.others == others and last.glance.is_unchanged():
+        return last.program
     found = _program_or_refusal(cell, tensors, spec, input_size, dtype, device)
+    if isinstance(found, Program):
+        glance = Glance.at(cell)
+        if glance is not None:
+            _LAST[cell] = _Last(glance, others, found)
     if isinstance(found, CellError):
         raise CellError(str(found)) from found
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class _Last:
+    """The last program of a cell: to be taken again while nothing has changed."""
+
+    glance: Glance
+    others: tuple[Any, ...]
+    program: Program
+
+
+_LAST: WeakKeyDictionary[nn.Module, _Last] = WeakKeyDictionary()
 _PROGRAMS: cachetools.LRUCache[Hashable, Program | CellError] = cachetools.LRUCache(maxsize=256)
 
 

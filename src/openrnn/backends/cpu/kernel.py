@@ -6,6 +6,7 @@ import ctypes
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,13 +59,11 @@ class Kernel:
             torch.empty(total, buffer.size, dtype=self._dtype) for buffer in plan.outputs.values()
         ]
         final = [torch.empty_like(tensor) for tensor in initial]
-        steps = len(sizes)
         call = _Call(
-            steps,
+            len(sizes),
             reverse,
             torch.get_num_threads(),
-            (ctypes.c_int64 * steps)(*sizes),
-            (ctypes.c_int64 * (steps + 1))(0, *accumulate(sizes)),
+            *_time(tuple(sizes)),
             *map(_pointers, (rows, wholes, outputs, initial, final)),
             _pool(),
         )
@@ -76,6 +75,8 @@ class Kernel:
         return found, dict(zip(plan.states, final, strict=True))
 
     def _plain(self, tensor: Tensor) -> Tensor:
+        if tensor.dtype == self._dtype and tensor.is_contiguous():
+            return tensor
         return tensor.detach().to(self._dtype).contiguous()
 
     def _rows(self, tensor: Tensor, shape: Shape) -> Tensor:
@@ -125,6 +126,13 @@ class _Call(ctypes.Structure):
         ("final", ctypes.POINTER(ctypes.c_void_p)),
         ("pool", ctypes.c_void_p),
     )
+
+
+@lru_cache(maxsize=256)
+def _time(sizes: tuple[int, ...]) -> tuple[Any, Any]:
+    """The rows of each step, and those before it."""
+    count = len(sizes)
+    return (ctypes.c_int64 * count)(*sizes), (ctypes.c_int64 * (count + 1))(0, *accumulate(sizes))
 
 
 def _pointers(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
