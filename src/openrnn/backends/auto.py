@@ -35,7 +35,7 @@ def run(
             if device.type != "cpu":
                 raise BackendError(f"There is no generated kernel for {device.type} yet")
             ready = staged.make_ready(
-                cpu.prepare, cell, parameters, sequence, state, spec, reverse=reverse, fused=True
+                cpu.ENGINE, cell, parameters, sequence, state, spec, reverse=reverse
             )
         except (CellError, BackendError) as error:
             torch.set_rng_state(random_state)  # a parametrization may have drawn its mask

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from openrnn.backends import staged, stepwise
+from openrnn.backends import staged
 
-run = partial(staged.run, stepwise.prepare, fused=False)
+run = partial(staged.run, staged.TORCH)

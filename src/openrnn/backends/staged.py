@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from openrnn.backends.stepwise import Named
 from openrnn.binding import Parameters, tensors_of
 from openrnn.sequence import Sequence as Batches
 from openrnn.state import StateSpec
-from openrnn.step.evaluate import draw, evaluator
+from openrnn.step.evaluate import Matmul, draw, evaluator
 from openrnn.step.graph import Graph
 from openrnn.step.program import Program, program_of
 from openrnn.step.shape import rows_dim
@@ -39,24 +39,27 @@ class Recur(Protocol):
         """
 
 
-class Prepare(Protocol):
-    """Makes a recurrence ready to run: what backends differ in."""
+@dataclass(frozen=True)
+class Engine:
+    """What backends differ in.
 
-    def __call__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> Recur:
-        """What runs it.
+    prepare: `prepare(graph, carried, wanted)` gives what runs a recurrence. `graph` is one step,
+        which gives the next states, whose names are `carried`, as `state.<name>`; `wanted` are the
+        labels of the outputs of which all rows are wanted. It raises BackendError if it cannot.
+    matmul: multiplies matrices in the other stages.
+    fused: whether its loop computes element by element at no cost of its own.
+    """
 
-        Args:
-            graph: of one step, which gives the next states as `state.<name>`.
-            carried: the names of the states.
-            wanted: labels of the outputs of which all rows are wanted.
+    prepare: Callable[[Graph, tuple[str, ...], tuple[str, ...]], Recur]
+    matmul: Matmul
+    fused: bool
 
-        Raises:
-            BackendError: it cannot.
-        """
+
+TORCH = Engine(stepwise.Stepwise, torch.matmul, fused=False)
 
 
 def run(
-    prepare: Prepare,
+    engine: Engine,
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Batches,
@@ -64,19 +67,16 @@ def run(
     spec: StateSpec,
     *,
     reverse: bool,
-    fused: bool,
 ) -> tuple[Batches, tuple[Tensor, ...]]:
     """See `Backend`."""
     if in_transform(sequence.data.device):
         return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
-    ready = make_ready(
-        prepare, cell, parameters, sequence, state, spec, reverse=reverse, fused=fused
-    )
+    ready = make_ready(engine, cell, parameters, sequence, state, spec, reverse=reverse)
     return ready()
 
 
 def make_ready(
-    prepare: Prepare,
+    engine: Engine,
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Batches,
@@ -84,7 +84,6 @@ def make_ready(
     spec: StateSpec,
     *,
     reverse: bool,
-    fused: bool,
 ) -> Callable[[], tuple[Batches, tuple[Tensor, ...]]]:
     """All of a call that can be refused: what is returned runs it.
 
@@ -97,8 +96,8 @@ def make_ready(
     tensors = {**tensors_of(cell), **(parameters or {})}
     data = sequence.data
     program = program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
-    program = program.fused if fused else program
-    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, prepare)
+    program = program.fused if engine.fused else program
+    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, engine)
     rows = data.reshape(math.prod(data.shape[:-1]), data.size(-1))
     inputs = [rows, *state, *tensors.values()]
     grad = torch.is_grad_enabled()
@@ -120,9 +119,9 @@ class Staged:
         tensors: tuple[str, ...],
         sizes: list[int],
         reverse: bool,
-        prepare: Prepare,
+        engine: Engine,
     ) -> None:
-        self.program, self.sizes, self.reverse, self._prepare = program, sizes, reverse, prepare
+        self.program, self.sizes, self.reverse, self._engine = program, sizes, reverse, engine
         self.labels = [
             "input.x",
             *(f"state.{name}" for name in program.states),
@@ -133,10 +132,10 @@ class Staged:
         """Prepares all that a call with these gradients runs, and its backward."""
         if any(wanted):
             forward, backward = self._training(wanted)
-            prepared(self._prepare, forward, self._output)
-            prepared(self._prepare, backward, ())
+            prepared(self._engine, forward, self._output)
+            prepared(self._engine, backward, ())
         else:
-            prepared(self._prepare, self.program.stages, self._output)
+            prepared(self._engine, self.program.stages, self._output)
 
     @property
     def _output(self) -> tuple[str, ...]:
@@ -148,7 +147,7 @@ class Staged:
         training = any(wanted)
         stages = self._training(wanted)[0] if training else self.program.stages
         randoms = self._draw(stages, inputs[0].device)
-        results, rows = self._results(stages, inputs, randoms, self._prepare)
+        results, rows = self._results(stages, inputs, randoms, self._engine)
         if not training:
             return results, ()
         saved = [rows[name] for name in _saved(stages)]
@@ -161,14 +160,15 @@ class Staged:
         stages = self.program.stages
         names = (f"random.{node['number']}" for node in stages.randoms)
         randoms = dict(zip(names, kept, strict=False))
-        return self._results(stages, inputs, randoms, stepwise.prepare)[0]
+        return self._results(stages, inputs, randoms, TORCH)[0]
 
     def _results(
-        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named, prepare: Prepare
+        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named, engine: Engine
     ) -> tuple[tuple[Tensor, ...], Named]:
         given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
-        recur = prepared(prepare, stages, self._output)
-        rows, final = scan(stages, given, self.sizes, recur, reverse=self.reverse)
+        rows, final = scan(
+            stages, given, self.sizes, engine, reverse=self.reverse, states=self._output
+        )
         (label,) = self._output
         output = rows[label]
         return (output, *(final[name] for name in self.program.states)), rows
@@ -198,8 +198,9 @@ class Staged:
         given |= {f"state.{name}": of_final[name] for name in forward.carried}
         saved = kept[len(forward.randoms) :]
         given |= dict(zip(_saved(forward), saved, strict=True))
-        recur = prepared(self._prepare, backward, ())
-        results, final = scan(backward, given, self.sizes, recur, reverse=not self.reverse)
+        results, final = scan(
+            backward, given, self.sizes, self._engine, reverse=not self.reverse, states=()
+        )
         found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
         return [
             found.get(label) if want else None
@@ -231,7 +232,7 @@ def _outputs(stages: Stages) -> set[str]:
     return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
 
 
-def prepared(prepare: Prepare, stages: Stages, states: tuple[str, ...]) -> Recur | None:
+def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Recur | None:
     """What runs the recurrence of these stages; of states that are carried, only these are wanted
     at each step.
     """
@@ -239,16 +240,17 @@ def prepared(prepare: Prepare, stages: Stages, states: tuple[str, ...]) -> Recur
     if not graph.outputs:
         return None
     wanted = (label for label, _ in graph.outputs if label in states or label not in carried)
-    return prepare(graph, stages.carried, tuple(wanted))
+    return engine.prepare(graph, stages.carried, tuple(wanted))
 
 
 def scan(
     stages: Stages,
     given: Named,
     sizes: list[int],
-    recur: Recur | None,
+    engine: Engine,
     *,
     reverse: bool,
+    states: tuple[str, ...],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Runs all stages over a sequence.
 
@@ -256,8 +258,9 @@ def scan(
         stages: of a step, or of its gradient.
         given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the rest.
         sizes: the rows of each step.
-        recur: runs the recurrence, if there is any.
+        engine: of the backend.
         reverse: from the last step to the first.
+        states: labels of those carried of which all rows are wanted, beside the last.
 
     Returns:
         The outputs of the stages by name, for all rows, and the final states.
@@ -272,12 +275,13 @@ def scan(
         results.update((name, t) for name, t in outputs.items() if not name.startswith("value."))
 
     for graph in (stages.parameters, stages.inputs):
-        note(evaluator(graph, device)(known, total))
+        note(evaluator(graph, device, engine.matmul)(known, total))
     final: Named = {name: given[f"state.{name}"] for name in stages.carried}
+    recur = prepared(engine, stages, states)
     if recur is not None:
         outputs, final = recur(known, final, sizes, reverse=reverse)
         note(outputs)
-    note(evaluator(stages.outputs, device)(known, total))
+    note(evaluator(stages.outputs, device, engine.matmul)(known, total))
     final = dict(final)
     for label, tensor in results.items():
         kind, _, name = label.partition(".")

@@ -48,9 +48,6 @@ class Stepwise:
         return joined, dict(zip(self.carried, last, strict=True))
 
 
-prepare = Stepwise
-
-
 def _rows_of(node: Node, tensor: Tensor, start: int, rows: int) -> Tensor:
     """The rows of one step, of a value that has rows at all."""
     dim = batch_dim(node.shape)

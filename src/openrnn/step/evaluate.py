@@ -14,13 +14,14 @@ from openrnn.step import ops
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import concrete
 
+Matmul = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[list[Tensor], int], Tensor]
 
 
 class Evaluator:
     """A graph, ready to be run again and again on one device."""
 
-    def __init__(self, graph: Graph, device: torch.device) -> None:
+    def __init__(self, graph: Graph, device: torch.device, matmul: Matmul = torch.matmul) -> None:
         self._inputs = [(index, node.label) for index, node in graph.inputs()]
         self._constants = [
             (index, _constant(node, device))
@@ -29,7 +30,7 @@ class Evaluator:
         ]
         self._count = len(graph.nodes)
         self._outputs = graph.outputs
-        self._steps = _steps(graph)
+        self._steps = _steps(graph, matmul)
 
     def __call__(self, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         """The graph's outputs by name, for inputs by label, with B = rows."""
@@ -48,12 +49,15 @@ def _constant(node: Node, device: torch.device) -> Tensor:
     return flat.reshape(concrete(node.shape, 0))
 
 
-def _steps(graph: Graph) -> list[tuple[int, Step]]:
+def _steps(graph: Graph, matmul: Matmul) -> list[tuple[int, Step]]:
     """What computes each node, in order; a bias is added by the product that it follows."""
     biased = _biased(graph)
     folded = set(biased.values())
     return [
-        (index, _addmm(graph, index, biased[index]) if index in biased else _step(node))
+        (
+            index,
+            _sum(graph, index, biased[index], matmul) if index in biased else _step(node, matmul),
+        )
         for index, node in enumerate(graph.nodes)
         if node.op not in ("input", "constant") and index not in folded
     ]
@@ -73,13 +77,15 @@ def _biased(graph: Graph) -> dict[int, int]:
     return found
 
 
-def _addmm(graph: Graph, index: int, product: int) -> Step:
+def _sum(graph: Graph, index: int, product: int, matmul: Matmul) -> Step:
     (a, b), bias = graph.nodes[product].inputs, graph.nodes[index].inputs[1]
-    return lambda values, rows: torch.addmm(values[bias], values[a], values[b])
+    if matmul is torch.matmul:
+        return lambda values, rows: torch.addmm(values[bias], values[a], values[b])
+    return lambda values, rows: matmul(values[a], values[b]).add_(values[bias])
 
 
-def _step(node: Node) -> Step:
-    run = ops.TABLE[node.op].run
+def _step(node: Node, matmul: Matmul) -> Step:
+    run: Any = matmul if node.op == "matmul" else ops.TABLE[node.op].run
     assert run is not None, f"{node.op} is not to be computed from others"
     attributes, inputs = dict(node.attributes), node.inputs
     if node.op in ("reshape", "expand"):
@@ -104,5 +110,6 @@ def draw(node: Node, rows: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=1024)
-def evaluator(graph: Graph, device: torch.device) -> Evaluator:
-    return Evaluator(graph, device)
+def evaluator(graph: Graph, device: torch.device, matmul: Matmul = torch.matmul) -> Evaluator:
+    """The evaluator of a graph, made once."""
+    return Evaluator(graph, device, matmul)

@@ -6,12 +6,15 @@ from torch import Tensor, nn
 
 from openrnn.backends import staged
 from openrnn.backends.cpu.kernel import prepare
+from openrnn.backends.cpu.runtime import matmul
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 
-__all__ = ["prepare", "run"]
+__all__ = ["ENGINE", "run"]
+
+ENGINE = staged.Engine(prepare, matmul, fused=True)
 
 
 def run(
@@ -30,4 +33,4 @@ def run(
             f'backend="cpu" runs on the CPU, but the input is on {device}. '
             'Move layer and input to the CPU, or use backend="auto"'
         )
-    return staged.run(prepare, cell, parameters, sequence, state, spec, reverse=reverse, fused=True)
+    return staged.run(ENGINE, cell, parameters, sequence, state, spec, reverse=reverse)

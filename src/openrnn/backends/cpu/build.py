@@ -60,12 +60,6 @@ def _process_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="openrnn-")
 
 
-@functools.cache
-def runtime(real: str) -> ctypes.CDLL:
-    """What all kernels of one dtype share."""
-    return load(f"typedef {real} real;\n" + (_HERE / "runtime.cpp").read_text())
-
-
 # --- the compiler --------------------------------------------------------------------------------
 
 

@@ -18,8 +18,8 @@ from openrnn.backends.cpu.lower import (
     Product,
     Step,
 )
+from openrnn.backends.cpu.runtime import REAL
 
-REAL = {torch.float32: "float", torch.float64: "double"}
 _INFIX = {
     "add": "+",
     "sub": "-",

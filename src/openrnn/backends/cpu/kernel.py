@@ -5,16 +5,16 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from openrnn.backends.cpu import build
-from openrnn.backends.cpu.codegen import REAL, generate
+from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.lower import Plan, lower
 from openrnn.backends.cpu.rewrite import rewrite
+from openrnn.backends.cpu.runtime import REAL, empty, pool, runtime
 from openrnn.backends.stepwise import Named
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
@@ -36,9 +36,7 @@ class Kernel:
         self._dtype = dtype
         self._library = build.load(self.source)
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
-        self._run = build.runtime(REAL[dtype]).run
-        self._run.argtypes = (ctypes.POINTER(_Call), ctypes.c_void_p)
-        self._run.restype = None
+        self._run = runtime(dtype).run
         nodes = self.plan.graph.nodes
         self._shapes = {node.label: node.shape for node in nodes if node.op == "input"}
         self._results = {
@@ -55,9 +53,7 @@ class Kernel:
         rows = [self._rows(known[label], self._shapes[label]) for label in plan.rows]
         wholes = [self._plain(known[label]) for label in plan.wholes]
         initial = [self._plain(state[name]) for name in plan.states]
-        outputs = [
-            torch.empty(total, buffer.size, dtype=self._dtype) for buffer in plan.outputs.values()
-        ]
+        outputs = [empty(total, buffer.size, self._dtype) for buffer in plan.outputs.values()]
         final = [torch.empty_like(tensor) for tensor in initial]
         call = _Call(
             len(sizes),
@@ -65,7 +61,7 @@ class Kernel:
             torch.get_num_threads(),
             *_time(tuple(sizes)),
             *map(_pointers, (rows, wholes, outputs, initial, final)),
-            _pool(),
+            pool(),
         )
         self._run(ctypes.byref(call), self._kernel)
         found = {
@@ -137,15 +133,6 @@ def _time(sizes: tuple[int, ...]) -> tuple[Any, Any]:
 
 def _pointers(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * max(1, len(tensors)))(*(t.data_ptr() for t in tensors))
-
-
-@lru_cache(maxsize=1)
-def _pool() -> int | None:
-    """torch's own pool of threads, GNU OpenMP's: a second one would compete with it."""
-    for library in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
-        entry = ctypes.CDLL(str(library)).GOMP_parallel
-        return ctypes.cast(entry, ctypes.c_void_p).value
-    return None
 
 
 @lru_cache(maxsize=1024)

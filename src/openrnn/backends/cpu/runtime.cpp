@@ -1,6 +1,10 @@
 // What all kernels of one dtype share: products, packing, threads. Compiled once for each dtype.
 #include "vectors.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -11,37 +15,92 @@ namespace {
 
 // --- products ------------------------------------------------------------------------------------
 
-constexpr int kPanelVectors = kPanel / kLanes;
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Panels of kPanel columns, all depths of one panel behind the other; missing columns are zero.
-inline void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column_stride,
-                 int64_t depth, int64_t columns) {
-  for (int64_t first = 0; first < columns; first += kPanel) {
-    const int64_t width = columns - first < kPanel ? columns - first : kPanel;
-    for (int64_t k = 0; k < depth; k++, packed += kPanel) {
+// How columns are split into panels of at most kPanelVectors vectors, all of like width.
+struct Panels {
+  int64_t vectors, count;
+  explicit Panels(int64_t columns)
+      : vectors((columns + kLanes - 1) / kLanes),
+        count((vectors + kPanelVectors - 1) / kPanelVectors) {}
+  int64_t width(int64_t panel) const {  // in vectors
+    return vectors / count + (panel < vectors % count);
+  }
+};
+
+// Panel behind panel, in each all columns of the first depth, then of the second, and so on. What is
+// missing in the last vector is zero.
+void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column_stride,
+          int64_t depth, int64_t columns) {
+  const Panels panels(columns);
+  // Depths outside where a row of the weight lies in one piece: each line of memory is read once.
+  const int64_t step = column_stride == 1 ? 1 : depth;
+  for (int64_t k = 0; k < depth; k += step) {
+    for (int64_t panel = 0, first = 0; panel < panels.count; panel++) {
+      const int64_t row = panels.width(panel) * kLanes, width = least(row, columns - first);
       const real* from = weight + k * depth_stride + first * column_stride;
-      for (int64_t j = 0; j < width; j++) packed[j] = from[j * column_stride];
-      for (int64_t j = width; j < kPanel; j++) packed[j] = 0;
+      real* to = packed + first * depth + k * row;
+      if (step == 1) {
+        copy(to, from, width);
+        for (int64_t j = width; j < row; j++) to[j] = 0;
+      } else {
+        for (int64_t j = 0; j < row; j++)
+          for (int64_t d = 0; d < depth; d++)
+            to[d * row + j] = j < width ? from[d * depth_stride + j * column_stride] : 0;
+      }
+      first += row;
     }
   }
 }
 
-// Rows times some panels, kept in registers from the first to the last depth.
-template <int Rows, int Panels>
-__attribute__((noinline)) void product_block(const real* left, int64_t row_stride,
-                                             int64_t depth_stride, const real* packed,
-                                             int64_t depth, real* result, int64_t result_stride,
-                                             int64_t columns) {
-  constexpr int width = Panels * kPanelVectors;
+// How rows are split into groups of at most kRows, all of like height.
+struct Groups {
+  int64_t rows, count;
+  explicit Groups(int64_t rows) : rows(rows), count((rows + kRows - 1) / kRows) {}
+  int64_t height(int64_t group) const { return rows / count + (group < rows % count); }
+};
+
+// Group behind group, in each all rows of the first depth, then of the second, and so on.
+void pack_left(real* packed, const real* left, int64_t row_stride, int64_t depth_stride,
+               int64_t depth, int64_t rows) {
+  const Groups groups(rows);
+  for (int64_t k = 0; k < depth; k++)
+    for (int64_t group = 0, row = 0; group < groups.count; group++) {
+      const int64_t height = groups.height(group);
+      real* to = packed + row * depth + k * height;
+      for (int64_t i = 0; i < height; i++) to[i] = left[(row + i) * row_stride + k * depth_stride];
+      row += height;
+    }
+}
+
+// Makes the compiler hold a vector in a register, where it would read it again for every row.
+INLINE void keep(vec& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
+// Some rows times `Panels` panels of `Vectors` vectors, kept in registers from the first depth to the
+// last, and then written, or added to what is there.
+template <int Rows, int Panels, int Vectors>
+__attribute__((noinline)) void block(const real* left, int64_t row_stride, int64_t depth_stride,
+                                     const real* packed, int64_t depth, real* result,
+                                     int64_t result_stride, int64_t columns, bool add) {
+  constexpr int width = Panels * Vectors;
   vec sums[Rows][width] = {};
   for (int64_t k = 0; k < depth; k++) {
     vec w[width];
 #pragma GCC unroll 16
     for (int p = 0; p < Panels; p++)
 #pragma GCC unroll 16
-      for (int v = 0; v < kPanelVectors; v++)
-        w[p * kPanelVectors + v] =
-            load(Full{}, packed + (p * depth + k) * kPanel + v * kLanes);
+      for (int v = 0; v < Vectors; v++) {
+        w[p * Vectors + v] = load(Full{}, packed + (p * depth + k) * Vectors * kLanes + v * kLanes);
+        if (Panels == 1) keep(w[p * Vectors + v]);
+      }
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; r++) {
       const vec x = splat(left[r * row_stride + k * depth_stride]);
@@ -49,66 +108,88 @@ __attribute__((noinline)) void product_block(const real* left, int64_t row_strid
       for (int v = 0; v < width; v++) sums[r][v] += x * w[v];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 16
     for (int v = 0; v < width; v++) {
       real* at = result + r * result_stride + v * kLanes;
       const int64_t rest = columns - v * kLanes;
-      if (rest >= kLanes) store(Full{}, at, sums[r][v]);
-      else if (rest > 0) store(Part{rest}, at, sums[r][v]);
+      if (rest >= kLanes) {
+        store(Full{}, at, add ? load(Full{}, at) + sums[r][v] : sums[r][v]);
+      } else if (rest > 0) {
+        store(Part{rest}, at, add ? load(Part{rest}, at) + sums[r][v] : sums[r][v]);
+      }
     }
 }
 
-template <int Panels>
-INLINE void product_rows(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
-                         const real* packed, int64_t depth, real* result, int64_t result_stride,
-                         int64_t columns) {
-#define OPENRNN_ROWS(n)                                                                       \
-  case n:                                                                                     \
-    return product_block<n, Panels>(left, row_stride, depth_stride, packed, depth, result,    \
-                                    result_stride, columns);
-  switch (rows) {
-    OPENRNN_ROWS(1)
-    OPENRNN_ROWS(2)
-    OPENRNN_ROWS(3)
-    OPENRNN_ROWS(4)
-    OPENRNN_ROWS(5)
-    OPENRNN_ROWS(6)
+typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, real*, int64_t, int64_t,
+                      bool);
+
+template <int Rows> INLINE Block block_of(int64_t vectors, int64_t panels) {
+  constexpr int most = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;  // few rows take several panels at once
+  if (panels == most && most > 1) return block<Rows, most, kPanelVectors>;
+  switch (vectors) {
+    case 1: return block<Rows, 1, 1>;
+    case 2: return block<Rows, 1, 2>;
+    case 3: return block<Rows, 1, 3>;
+    default: return block<Rows, 1, kPanelVectors>;
   }
-#undef OPENRNN_ROWS
 }
 
-// result (rows, columns) = left (rows, depth) times a packed weight.
-void product(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
-                    const real* packed, int64_t depth, real* result, int64_t result_stride,
-                    int64_t columns) {
-  const int64_t count = panels(columns);
-  // Few rows take several panels at once, so that enough sums are under way.
-  const int64_t at_once = kPanelVectors == 4 ? (rows == 1 ? 2 : 1) : rows == 1 ? 4 : rows <= 3 ? 2 : 1;
-  const int64_t groups = (rows + 5) / 6;
-  for (int64_t p = 0; p < count;) {
-    const int64_t take = p + at_once <= count ? at_once : 1;
-    int64_t row = 0;
-    for (int64_t g = 0; g < groups; g++) {  // groups of like size
-      const int64_t height = rows / groups + (g < rows % groups);
-      const real* from = left + row * row_stride;
-      real* to = result + row * result_stride + p * kPanel;
-      const real* panel = packed + p * depth * kPanel;
-      const int64_t rest = columns - p * kPanel;
-      if (take == 1)
-        product_rows<1>(height, from, row_stride, depth_stride, panel, depth, to, result_stride, rest);
-      else if (height == 1 && take == 4)
-        product_block<1, 4>(from, row_stride, depth_stride, panel, depth, to, result_stride, rest);
-      else if (height == 1)
-        product_block<1, 2>(from, row_stride, depth_stride, panel, depth, to, result_stride, rest);
-      else if (height == 2)
-        product_block<2, 2>(from, row_stride, depth_stride, panel, depth, to, result_stride, rest);
+INLINE Block block_for(int64_t rows, int64_t vectors, int64_t panels) {
+  switch (rows) {
+    case 1: return block_of<1>(vectors, panels);
+    case 2: return block_of<2>(vectors, panels);
+    case 3: return block_of<3>(vectors, panels);
+    case 4: return block_of<4>(vectors, panels);
+#if defined(__AVX512F__) || defined(__aarch64__)
+    case 5: return block_of<5>(vectors, panels);
+    case 6: return block_of<6>(vectors, panels);
+#endif
+  }
+  __builtin_unreachable();
+}
+
+// result (rows, columns) = left (rows, depth) times a packed weight, or that much more. A row stride
+// of 0 says that left is packed.
+void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
+              const real* packed, int64_t depth, real* result, int64_t result_stride,
+              int64_t columns, bool add) {
+  const Groups groups(rows);
+  const Panels panels(columns);
+  const bool even = rows % groups.count == 0;
+  const int64_t at_once = !even ? 1 : groups.height(0) == 1 ? 4 : groups.height(0) == 2 ? 2 : 1;
+  for (int64_t panel = 0, column = 0; panel < panels.count;) {
+    const int64_t vectors = panels.width(panel);
+    const int64_t last = panel + at_once - 1;
+    const bool several = last < panels.count && panels.width(last) == kPanelVectors;
+    const int64_t taken = several ? at_once : 1;
+    const int64_t width = least(columns - column, taken * vectors * kLanes);
+    for (int64_t group = 0, row = 0; group < groups.count; group++) {
+      const int64_t height = groups.height(group);
+      const Block run = block_for(height, vectors, taken);
+      real* to = result + row * result_stride + column;
+      if (row_stride == 0)
+        run(left + row * depth, 1, height, packed, depth, to, result_stride, width, add);
       else
-        product_block<3, 2>(from, row_stride, depth_stride, panel, depth, to, result_stride, rest);
+        run(left + row * row_stride, row_stride, depth_stride, packed, depth, to, result_stride,
+            width, add);
       row += height;
     }
-    p += take;
+    packed += depth * taken * vectors * kLanes;
+    column += width;
+    panel += taken;
   }
 }
+
+void product(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
+             const real* packed, int64_t depth, real* result, int64_t result_stride,
+             int64_t columns) {
+  multiply(rows, left, row_stride, depth_stride, packed, depth, result, result_stride, columns,
+           false);
+}
+
+// --- memory and threads --------------------------------------------------------------------------
 
 struct Memory {
   real* data;
@@ -120,8 +201,8 @@ struct Memory {
 };
 
 // Calls work(i) for i = 0 .. count, each by one thread.
-template <class Work> void parallel(const Call& call, int64_t count, Work work) {
-  const int64_t threads = call.threads < count ? call.threads : count;
+template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Work work) {
+  const int64_t threads = least(wanted, count);
   if (threads <= 1) {
     for (int64_t i = 0; i < count; i++) work(i);
     return;
@@ -136,8 +217,8 @@ template <class Work> void parallel(const Call& call, int64_t count, Work work) 
     for (int64_t i; (i = __atomic_fetch_add(&shared.next, 1, __ATOMIC_RELAXED)) < shared.count;)
       (*shared.work)(i);
   };
-  if (call.pool != nullptr) {
-    call.pool(take, &shared, static_cast<unsigned>(threads), 0);
+  if (pool != nullptr) {
+    pool(take, &shared, static_cast<unsigned>(threads), 0);
     return;
   }
   std::vector<std::thread> helpers;
@@ -146,11 +227,9 @@ template <class Work> void parallel(const Call& call, int64_t count, Work work) 
   for (auto& helper : helpers) helper.join();
 }
 
-// Rows that are run through all steps together: as many as keep their memory in the second cache.
-inline int64_t rows_at_once(int64_t memory) {
-  const int64_t fit = 256 * 1024 / int64_t(sizeof(real)) / (memory + 1);
-  return fit < 12 ? 12 : fit > 96 ? 96 : fit;
-}
+// Rows that one thread runs through all steps together: so many that reading the weights again for
+// the next ones costs little.
+constexpr int64_t kMost = 96;
 
 }  // namespace
 }  // namespace openrnn
@@ -182,14 +261,59 @@ extern "C" void run(const Call* given, const Kernel* kernel) {
       free += packed_size(weight.depth, weight.columns);
     }
   }
-  const int64_t most = rows_at_once(kernel->memory);
   const int64_t threads = call.threads < total ? call.threads : total;
-  int64_t blocks = (total + most - 1) / most;
+  int64_t blocks = (total + kMost - 1) / kMost;
   blocks = (blocks + threads - 1) / threads * threads;  // as many for each thread
   blocks = blocks < total ? blocks : total;
-  parallel(call, blocks, [&](int64_t block) {
+  parallel(call.pool, call.threads, blocks, [&](int64_t block) {
     const int64_t first = total * block / blocks, stop = total * (block + 1) / blocks;
     Memory scratch((stop - first) * kernel->memory);
     kernel->run_rows(call, first, stop - first, weights.data(), scratch.data, product);
   });
+}
+
+// result (rows, columns) = left (rows, depth) times right (depth, columns), each with its strides.
+//
+// Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
+// cache and a block of `left` in the second. Each thread has rows, or columns, of its own.
+extern "C" void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
+                       int64_t left_row, int64_t left_depth, const real* right,
+                       int64_t right_depth, int64_t right_column, real* result, int64_t threads,
+                       Pool pool) {
+  constexpr int64_t kDepth = 256, kColumns = 64 * kPanel, kHigh = 24 * kRows;
+  if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
+  const bool by_rows = rows >= columns;
+  const int64_t parts = least(threads, (by_rows ? rows : columns) / kPanel + 1);
+  parallel(pool, threads, parts, [&](int64_t part) {
+    const int64_t begin = (by_rows ? rows : columns) * part / parts;
+    const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
+    const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
+    Memory of_right(kDepth * (kColumns + kPanel)), of_left(kDepth * (kHigh + kRows));
+    for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
+      for (int64_t k = 0; k < depth; k += kDepth) {
+        const int64_t width = least(kColumns, column_end - c), deep = least(kDepth, depth - k);
+        pack(of_right.data, right + k * right_depth + c * right_column, right_depth, right_column,
+             deep, width);
+        for (int64_t r = by_rows ? begin : 0; r < row_end; r += kHigh) {
+          const int64_t high = least(kHigh, row_end - r);
+          const real* from = left + r * left_row + k * left_depth;
+          int64_t row_stride = left_row;
+          if (left_depth != 1) {
+            pack_left(of_left.data, from, left_row, left_depth, deep, high);
+            from = of_left.data, row_stride = 0;
+          }
+          multiply(high, from, row_stride, left_depth, of_right.data, deep, result + r * columns + c,
+                   columns, width, k > 0);
+        }
+      }
+  });
+}
+
+// Asks for large pages, of which fewer have to be got one by one when memory is first written.
+extern "C" void advise(void* data, int64_t size) {
+#if defined(__linux__)
+  const uintptr_t page = 1 << 21, begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(page - 1);
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }

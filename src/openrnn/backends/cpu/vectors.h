@@ -234,6 +234,9 @@ template <class Body> INLINE void along(int64_t count, Body body) {
 
 // --- the kernel and who runs it ------------------------------------------------------------------
 
+// Runs work(data) on some threads, this one among them, as GNU OpenMP's GOMP_parallel does.
+typedef void (*Pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+
 // What the caller gives; pointers are to arrays in the order of the generated file.
 struct Call {
   int64_t steps;
@@ -246,8 +249,7 @@ struct Call {
   real* const* outputs;        // (sum of sizes, features)
   const real* const* initial;  // states, (largest size, features)
   real* const* final;
-  // torch's own pool of threads, if it has one that we know how to use
-  void (*pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+  Pool pool;  // torch's own, if it has one that we know how to use
 };
 
 // Matrices, depth by columns, that are packed before the first step.
@@ -273,11 +275,14 @@ struct Kernel {
   const Weight* weight;
 };
 
-#if defined(__AVX512F__)
-constexpr int kPanel = 4 * kLanes;  // columns of a packed panel
+// Sums that a product keeps in registers: rows by vectors of a panel. With 16 registers 4 by 3 leave
+// three for the weight and one for the row; with 32 there is room for 6 by 4.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 6, kPanelVectors = 4;
 #else
-constexpr int kPanel = 2 * kLanes;
+constexpr int kRows = 4, kPanelVectors = 3;
 #endif
+constexpr int kPanel = kPanelVectors * kLanes;  // columns of a packed panel
 INLINE constexpr int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 INLINE constexpr int64_t packed_size(int64_t depth, int64_t columns) {
   return panels(columns) * kPanel * depth;

@@ -1,0 +1,66 @@
+"""What all kernels share, runtime.cpp: products, memory, and the threads they run on."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openrnn.backends.cpu import build
+
+REAL = {torch.float32: "float", torch.float64: "double"}
+_SOURCE = Path(__file__).with_name("runtime.cpp")
+_SMALL = 1 << 14  # multiplications: for fewer torch is called sooner
+_LARGE = 1 << 22  # bytes: for more, large pages are faster to get
+
+
+@lru_cache(maxsize=len(REAL))
+def runtime(dtype: torch.dtype) -> ctypes.CDLL:
+    """The library for this dtype, built at its first use."""
+    library = build.load(f"typedef {REAL[dtype]} real;\n" + _SOURCE.read_text())
+    size, pointer = ctypes.c_int64, ctypes.c_void_p
+    library.run.argtypes = (pointer, pointer)
+    library.run.restype = None
+    left, right = (pointer, size, size), (pointer, size, size)
+    library.matmul.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
+    library.matmul.restype = None
+    library.advise.argtypes = (pointer, size)
+    library.advise.restype = None
+    return library
+
+
+@lru_cache(maxsize=1)
+def pool() -> int | None:
+    """torch's own pool of threads, GNU OpenMP's: a second one would compete with it."""
+    for library in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
+        entry = ctypes.CDLL(str(library)).GOMP_parallel
+        return ctypes.cast(entry, ctypes.c_void_p).value
+    return None
+
+
+def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Memory that is about to be written."""
+    tensor = torch.empty(rows, columns, dtype=dtype)
+    if tensor.nbytes >= _LARGE:
+        runtime(dtype).advise(tensor.data_ptr(), tensor.nbytes)
+    return tensor
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a b; the matrices that torch is faster or alone to multiply are left to it."""
+    if a.dim() != 2 or b.dim() != 2 or a.dtype not in REAL or a.dtype != b.dtype:
+        return torch.matmul(a, b)
+    (rows, depth), columns = a.shape, b.size(1)
+    if rows * depth * columns < _SMALL:
+        return torch.matmul(a, b)
+    result = empty(rows, columns, a.dtype)
+    runtime(a.dtype).matmul(
+        *(rows, depth, columns),
+        *(a.data_ptr(), *a.stride()),
+        *(b.data_ptr(), *b.stride()),
+        *(result.data_ptr(), torch.get_num_threads(), pool()),
+    )
+    return result
