@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -87,7 +87,8 @@ class Sequence:
         return self.with_data(torch.stack(steps) if self.batch_sizes is None else torch.cat(steps))
 
     def with_data(self, data: Tensor) -> Sequence:
-        return replace(self, data=data)
+        layout = self.batch_sizes, self.sorted_indices, self.unsorted_indices
+        return Sequence(data, *layout, self.batch_first, self.batched)
 
     def write(self) -> Tensor | PackedSequence:
         """The data in the layout in which the user's input came."""

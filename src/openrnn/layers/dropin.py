@@ -59,7 +59,8 @@ class DropIn(nn.RNNBase, Layer):
     def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
         self._check_features(sequence)
         stack = self.stack
-        stack.train(self.training)
+        if stack.training != self.training:
+            stack.train(self.training)
         stack.dropout = self.dropout
         states = None if state is None else self._split_state(sequence, state)
         output, states = stack.scan(sequence, states, parameters or self.lend())
@@ -87,8 +88,8 @@ class DropIn(nn.RNNBase, Layer):
         """The inverse of `_split_state`."""
         cells = [cell for pair in states for cell in pair] if self.bidirectional else states
         if len(self.states) == 1:
-            return torch.stack(tuple(cells))
-        return tuple(torch.stack(tensors) for tensors in zip(*cells, strict=True))
+            return _stacked(cells)
+        return tuple(_stacked(tensors) for tensors in zip(*cells, strict=True))
 
     def _check_features(self, sequence: Sequence) -> None:
         owner = type(self).__name__
@@ -116,6 +117,10 @@ class DropIn(nn.RNNBase, Layer):
     def extra_repr(self) -> str:
         shown = super().extra_repr()
         return shown if self.backend == "auto" else f"{shown}, backend={self.backend!r}"
+
+
+def _stacked(tensors: Any) -> Tensor:
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tuple(tensors))
 
 
 def _pairs(cells: list[Any]) -> list[Any]:

@@ -140,10 +140,9 @@ class _Source:
             is_table = weight.buffer.kind == "table"
             table = weight.buffer.name if is_table else "nullptr"
             whole = -1 if is_table else list(plan.wholes.values()).index(weight.buffer)
-            yield (
-                f"    {{{table}, {whole}, {weight.depth}, {weight.columns}, {weight.strides[0]}, "
-                f"{weight.strides[1]}, {len(weight.offsets)}, offsets{place}}},"
-            )
+            sizes = (weight.depth, weight.columns, *weight.strides, len(weight.offsets))
+            numbers = ", ".join(map(str, (whole, plan.strided.get(place, -1), *sizes)))
+            yield f"    {{{table}, {numbers}, offsets{place}}},"
         yield "    {}};"
         held = [*plan.scratch, *(b for pair in plan.states.values() for b in pair)]
         memory = " + ".join(f"padded({b.size})" for b in held) or "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -17,8 +18,8 @@ from openrnn.backends.cpu.rewrite import rewrite
 from openrnn.backends.cpu.runtime import REAL, empty, pool, runtime
 from openrnn.backends.stepwise import Named
 from openrnn.errors import BackendError
-from openrnn.step.graph import Graph
-from openrnn.step.shape import Batch, Shape, batch_dim, features, row_dims
+from openrnn.step.graph import Graph, Node
+from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
 
 
 class Kernel:
@@ -37,73 +38,88 @@ class Kernel:
         self._library = build.load(self.source)
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
         self._run = runtime(dtype).run
-        nodes = self.plan.graph.nodes
-        self._shapes = {node.label: node.shape for node in nodes if node.op == "input"}
-        self._results = {
-            label: (nodes[index].shape, nodes[index].dtype)
-            for label, index in self.plan.graph.outputs
-        }
+        plan, nodes = self.plan, self.plan.graph.nodes
+        shapes = {node.label: node.shape for node in nodes if node.op == "input"}
+        self._rows = [(label, _fold(shapes[label])) for label in plan.rows]
+        strided = [plan.weights[index].buffer for index in plan.strided]
+        self._strided = [label for label, buffer in plan.wholes.items() if buffer in strided]
+        self._strided.sort(key=lambda label: strided.index(plan.wholes[label]))
+        self._wholes = [(label, label in self._strided) for label in plan.wholes]
+        results = dict(plan.graph.outputs)
+        self._outputs = [
+            (label, buffer.size, _spread(nodes[results[label]], dtype))
+            for label, buffer in plan.outputs.items()
+        ]
 
     def __call__(
         self, known: Named, state: Named, sizes: list[int], *, reverse: bool
     ) -> tuple[Named, Named]:
         """See `staged.Recur`."""
-        total = sum(sizes)
-        plan = self.plan
-        rows = [self._rows(known[label], self._shapes[label]) for label in plan.rows]
-        wholes = [self._plain(known[label]) for label in plan.wholes]
-        initial = [self._plain(state[name]) for name in plan.states]
-        outputs = [empty(total, buffer.size, self._dtype) for buffer in plan.outputs.values()]
+        total, dtype = sum(sizes), self._dtype
+        given = [_plain(fold(known[label]) if fold else known[label], dtype)
+                 for label, fold in self._rows]  # fmt: skip
+        given += [known[label] if any_way else _plain(known[label], dtype)
+                  for label, any_way in self._wholes]  # fmt: skip
+        initial = [_plain(state[name], dtype) for name in self.plan.states]
+        outputs = [empty(total, size, dtype) for _, size, _ in self._outputs]
         final = [torch.empty_like(tensor) for tensor in initial]
+        tensors = (*given, *outputs, *initial, *final)
+        pointers = (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+        strides = [stride for label in self._strided for stride in known[label].stride()]
+        start, word = ctypes.addressof(pointers), ctypes.sizeof(ctypes.c_void_p)
+        counts = len(self._rows), len(self._wholes), len(outputs), len(initial)
+        places = [start + word * count for count in accumulate(counts, initial=0)]
         call = _Call(
             len(sizes),
             reverse,
             torch.get_num_threads(),
             *_time(tuple(sizes)),
-            *map(_pointers, (rows, wholes, outputs, initial, final)),
+            *places[:2],
+            (ctypes.c_int64 * len(strides))(*strides),
+            *places[2:],
             pool(),
         )
         self._run(ctypes.byref(call), self._kernel)
         found = {
-            label: _as_shape(tensor, *self._results[label])
-            for label, tensor in zip(plan.outputs, outputs, strict=True)
+            label: spread(tensor) if spread else tensor
+            for (label, _, spread), tensor in zip(self._outputs, outputs, strict=True)
         }
-        return found, dict(zip(plan.states, final, strict=True))
-
-    def _plain(self, tensor: Tensor) -> Tensor:
-        if tensor.dtype == self._dtype and tensor.is_contiguous():
-            return tensor
-        return tensor.detach().to(self._dtype).contiguous()
-
-    def _rows(self, tensor: Tensor, shape: Shape) -> Tensor:
-        """All the features of a row side by side."""
-        dim = batch_dim(shape)
-        assert dim is not None
-        if dim:
-            tensor = _unfold(tensor, shape).movedim(dim, 0)
-        return self._plain(tensor)
+        return found, dict(zip(self.plan.states, final, strict=True))
 
 
-def _unfold(tensor: Tensor, shape: Shape) -> Tensor:
-    """The rows, and what is repeated for each of them, as two dimensions."""
-    dim = batch_dim(shape)
-    assert dim is not None
+def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        return tensor
+    return tensor.detach().to(dtype).contiguous()
+
+
+def _fold(shape: Shape) -> Callable[[Tensor], Tensor] | None:
+    """What brings all the features of a row side by side, if they are not."""
+    dim = rows_dim(shape)
+    if dim == 0:
+        return None
     size = shape[dim]
     times = size.times if isinstance(size, Batch) else 1
-    return tensor.reshape(*tensor.shape[:dim], -1, times, *tensor.shape[dim + 1 :])
+
+    def fold(tensor: Tensor) -> Tensor:
+        apart = tensor.reshape(*tensor.shape[:dim], -1, times, *tensor.shape[dim + 1 :])
+        return apart.movedim(dim, 0)
+
+    return fold
 
 
-def _as_shape(tensor: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Rows of features in the shape that the graph has for them."""
-    dim = batch_dim(shape)
-    assert dim is not None
-    dims = row_dims(shape)
-    count = tensor.size(0)
-    tensor = tensor.to(dtype)
-    if dim == 0 and len(dims) == 2 and dims[0] == 1:
-        return tensor
-    spread = tensor.reshape(count, *dims).movedim(0, dim)  # the rows, before their repetitions
-    return spread.reshape(*dims[:dim], count * dims[dim], *dims[dim + 1 :])
+def _spread(node: Node, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+    """What gives rows of features the shape and dtype that the graph has for them, if it is not."""
+    dim, dims = rows_dim(node.shape), row_dims(node.shape)
+    if dim == 0 and len(dims) == 2 and dims[0] == 1 and node.dtype == dtype:
+        return None
+
+    def spread(tensor: Tensor) -> Tensor:
+        count = tensor.size(0)
+        turned = tensor.to(node.dtype).reshape(count, *dims).movedim(0, dim)
+        return turned.reshape(*dims[:dim], count * dims[dim], *dims[dim + 1 :])
+
+    return spread
 
 
 class _Call(ctypes.Structure):
@@ -115,11 +131,12 @@ class _Call(ctypes.Structure):
         ("threads", ctypes.c_int64),
         ("sizes", ctypes.POINTER(ctypes.c_int64)),
         ("offsets", ctypes.POINTER(ctypes.c_int64)),
-        ("rows", ctypes.POINTER(ctypes.c_void_p)),
-        ("wholes", ctypes.POINTER(ctypes.c_void_p)),
-        ("outputs", ctypes.POINTER(ctypes.c_void_p)),
-        ("initial", ctypes.POINTER(ctypes.c_void_p)),
-        ("final", ctypes.POINTER(ctypes.c_void_p)),
+        ("rows", ctypes.c_void_p),
+        ("wholes", ctypes.c_void_p),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("outputs", ctypes.c_void_p),
+        ("initial", ctypes.c_void_p),
+        ("final", ctypes.c_void_p),
         ("pool", ctypes.c_void_p),
     )
 
@@ -129,10 +146,6 @@ def _time(sizes: tuple[int, ...]) -> tuple[Any, Any]:
     """The rows of each step, and those before it."""
     count = len(sizes)
     return (ctypes.c_int64 * count)(*sizes), (ctypes.c_int64 * (count + 1))(0, *accumulate(sizes))
-
-
-def _pointers(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * max(1, len(tensors)))(*(t.data_ptr() for t in tensors))
 
 
 @lru_cache(maxsize=1024)

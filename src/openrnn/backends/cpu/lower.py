@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise, product
 from typing import Union
 
@@ -111,6 +112,16 @@ class Weight:
     depth: int
     columns: int
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a whole matrix as given, so that it may lie in memory in any way."""
+        return (
+            self.buffer.kind == "whole"
+            and self.offsets == (0,)
+            and self.strides == (self.columns, 1)
+            and self.buffer.size == self.depth * self.columns
+        )
+
 
 @dataclass
 class Plan:
@@ -125,6 +136,31 @@ class Plan:
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scratch: list[Buffer] = field(default_factory=list)
     items: list[Loop | Product | Nest] = field(default_factory=list)
+
+    @cached_property
+    def strided(self) -> dict[int, int]:
+        """The weights that may lie in memory in any way, with their places among these."""
+        in_loops = {
+            access.buffer
+            for item in self.items
+            for access in _accesses(item)
+            if access.buffer.kind == "whole"
+        }
+        packed = [weight.buffer for weight in self.weights if not weight.is_plain]
+        found = (
+            index
+            for index, weight in enumerate(self.weights)
+            if weight.is_plain and weight.buffer not in in_loops and weight.buffer not in packed
+        )
+        return {index: place for place, index in enumerate(found)}
+
+
+def _accesses(item: Loop | Product | Nest) -> list[Access]:
+    """What an item reads."""
+    if isinstance(item, Loop):
+        values = (operand.value for step in item.steps for operand in step.operands)
+        return [value for value in values if isinstance(value, Access)]
+    return [item.left] if isinstance(item, Product) else list(item.operands)
 
 
 def lower(

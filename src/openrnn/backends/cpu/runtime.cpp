@@ -256,7 +256,10 @@ extern "C" void run(const Call* given, const Kernel* kernel) {
     const real* source = weight.table ? weight.table : call.wholes[weight.whole];
     weights[w] = free;
     for (int64_t m = 0; m < weight.matrices; m++) {
-      pack(free, source + weight.offsets[m], weight.depth_stride, weight.column_stride, weight.depth,
+      const bool any = weight.place >= 0;
+      pack(free, source + weight.offsets[m],
+           any ? call.strides[2 * weight.place] : weight.depth_stride,
+           any ? call.strides[2 * weight.place + 1] : weight.column_stride, weight.depth,
            weight.columns);
       free += packed_size(weight.depth, weight.columns);
     }

@@ -246,6 +246,7 @@ struct Call {
   const int64_t* offsets;      // sum of the sizes before a step
   const real* const* rows;     // inputs with rows, (sum of sizes, features)
   const real* const* wholes;   // inputs without
+  const int64_t* strides;      // of weights that lie in memory in any way: of depth and column
   real* const* outputs;        // (sum of sizes, features)
   const real* const* initial;  // states, (largest size, features)
   real* const* final;
@@ -256,6 +257,7 @@ struct Call {
 struct Weight {
   const real* table;  // numbers that stand in the code, or else
   int64_t whole;      // which input it is
+  int64_t place;      // where its strides are, or -1: those below
   int64_t depth, columns, depth_stride, column_stride;
   int64_t matrices;
   const int64_t* offsets;
