@@ -1,4 +1,4 @@
-"""Random cells, made of the operations of the table: eager and reference agree, gradients too.
+"""Random cells, made of the operations of the table: eager, reference and cpu agree, gradients too.
 
 OPENRNN_EXAMPLES=20000 runs more of them than the 500 of continuous integration.
 """
@@ -181,13 +181,23 @@ def results(cell: RandomCell, backend: str, reverse: bool) -> list[Tensor | None
 @hypothesis.settings(max_examples=EXAMPLES, deadline=None, database=None)
 @hypothesis.given(recipes(), st.booleans())
 def test_eager_and_reference_agree(recipe: Recipe, reverse: bool) -> None:
-    cell = RandomCell(recipe)
-    for eager, reference in zip(
-        results(cell, "eager", reverse), results(cell, "reference", reverse), strict=True
+    assert_agree(RandomCell(recipe), "reference", reverse)
+
+
+# Each takes two compilations, so in continuous integration they are few.
+@hypothesis.settings(max_examples=max(25, EXAMPLES // 20), deadline=None, database=None)
+@hypothesis.given(recipes(), st.booleans())
+def test_eager_and_cpu_agree(recipe: Recipe, reverse: bool) -> None:
+    assert_agree(RandomCell(recipe), "cpu", reverse)
+
+
+def assert_agree(cell: RandomCell, backend: str, reverse: bool) -> None:
+    for eager, other in zip(
+        results(cell, "eager", reverse), results(cell, backend, reverse), strict=True
     ):
-        if eager is None or reference is None:
-            for gradient in (eager, reference):
+        if eager is None or other is None:
+            for gradient in (eager, other):
                 assert gradient is None or not gradient.any(), "None is a gradient of zero"
         else:
             # torch's own hardsigmoid has a slope of 1/6 in single precision.
-            torch.testing.assert_close(reference, eager, rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(other, eager, rtol=1e-6, atol=1e-8)

@@ -132,14 +132,10 @@ class Staged:
         """Prepares all that a call with these gradients runs, and its backward."""
         if any(wanted):
             forward, backward = self._training(wanted)
-            prepared(self._engine, forward, self._output)
+            prepared(self._engine, forward, self.program.output)
             prepared(self._engine, backward, ())
         else:
-            prepared(self._engine, self.program.stages, self._output)
-
-    @property
-    def _output(self) -> tuple[str, ...]:
-        return (f"state.{self.program.states[0]}",)
+            prepared(self._engine, self.program.stages, self.program.output)
 
     def forward(
         self, inputs: Sequence[Tensor], wanted: Wanted
@@ -167,9 +163,9 @@ class Staged:
     ) -> tuple[tuple[Tensor, ...], Named]:
         given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
         rows, final = scan(
-            stages, given, self.sizes, engine, reverse=self.reverse, states=self._output
+            stages, given, self.sizes, engine, reverse=self.reverse, states=self.program.output
         )
-        (label,) = self._output
+        (label,) = self.program.output
         output = rows[label]
         return (output, *(final[name] for name in self.program.states)), rows
 
@@ -233,14 +229,17 @@ def _outputs(stages: Stages) -> set[str]:
 
 
 def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Recur | None:
-    """What runs the recurrence of these stages; of states that are carried, only these are wanted
-    at each step.
-    """
-    graph, carried = stages.recurrence, {f"state.{name}" for name in stages.carried}
-    if not graph.outputs:
+    """What runs the recurrence of these stages, if there is any; `states` as in `wanted_rows`."""
+    if not stages.recurrence.outputs:
         return None
-    wanted = (label for label, _ in graph.outputs if label in states or label not in carried)
-    return engine.prepare(graph, stages.carried, tuple(wanted))
+    return engine.prepare(stages.recurrence, stages.carried, wanted_rows(stages, states))
+
+
+def wanted_rows(stages: Stages, states: tuple[str, ...]) -> tuple[str, ...]:
+    """The outputs of the recurrence that are wanted at each step: of carried states, only these."""
+    carried = {f"state.{name}" for name in stages.carried}
+    labels = (label for label, _ in stages.recurrence.outputs)
+    return tuple(label for label in labels if label in states or label not in carried)
 
 
 def scan(

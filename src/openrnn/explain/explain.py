@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from openrnn.backends import cpu
+from openrnn.backends.staged import wanted_rows
 from openrnn.binding import Parameters, tensors_aside
-from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
+from openrnn.errors import ArgumentError, ArgumentTypeError, BackendError, CellError
 from openrnn.explain.expressions import stage_lines
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
@@ -36,6 +38,7 @@ class CellExplanation:
     cell: str
     program: Program | None
     reason: str | None
+    source: str | None = None  # the generated C++, if it was asked for
 
     def __str__(self) -> str:
         where = f"{', '.join(self.places)}: " if any(self.places) else ""
@@ -44,6 +47,8 @@ class CellExplanation:
             return "\n".join([*lines, "  It runs in the eager loop only:", f"  {self.reason}"])
         for stage, shown in stage_lines(self.program.stages).items():
             lines += [f"  {_TITLES[stage]}", *(f"    {line}" for line in shown or ["nothing"])]
+        if self.source is not None:
+            lines += ["", self.source]
         return "\n".join(lines)
 
 
@@ -63,7 +68,9 @@ class Explanation:
         return f"<Explanation of {self.title}>"
 
 
-def explain(module: nn.Module, *, input_size: int | None = None) -> Explanation:
+def explain(
+    module: nn.Module, *, input_size: int | None = None, source: bool = False
+) -> Explanation:
     """Prints what a layer, or a cell, does in one step, in the cell's own variable names.
 
     A step has four stages. *Parameters* depends on weights alone and is computed once. *Inputs*
@@ -75,6 +82,8 @@ def explain(module: nn.Module, *, input_size: int | None = None) -> Explanation:
         module: a layer of OpenRNN, or a cell.
         input_size: features of x; needed only for a cell that has no `input_size`, in a layer that
             has not run yet. Default: what the cell says, or the layer has seen.
+        source: show the C++ of the recurrence too, as `backend="cpu"` generates it for training:
+            one function for all steps forward, one for its gradient. Default: False.
 
     Returns:
         The explanation, which `str()` turns into the text once more.
@@ -109,12 +118,30 @@ def explain(module: nn.Module, *, input_size: int | None = None) -> Explanation:
             name,
             outcome if isinstance(outcome, Program) else None,
             outcome if isinstance(outcome, str) else None,
+            _source(outcome) if source and isinstance(outcome, Program) else None,
         )
         for (name, outcome), places in found.items()
     )
     explanation = Explanation(title, cells)
     print(explanation)
     return explanation
+
+
+def _source(program: Program) -> str:
+    """The generated C++ of both directions, or why there is none."""
+    fused = program.fused
+    labels = frozenset(node.label for _, node in program.graph.inputs())
+    parts = []
+    for title, stages, states in zip(
+        ("forward", "backward"), fused.training(labels), (fused.output, ()), strict=True
+    ):
+        graph = stages.recurrence
+        try:
+            text = cpu.source(graph, stages.carried, wanted_rows(stages, states))
+        except BackendError as error:
+            text = f"There is no kernel: {error}\n"
+        parts.append(f"// {title}\n{text}" if graph.outputs else f"// {title}: no recurrence\n")
+    return "\n".join(parts).rstrip()
 
 
 def _title(module: nn.Module) -> str:

@@ -32,7 +32,7 @@ class LSTM(DropIn):
         proj_size: features P of the output, 0 ≤ P < H; 0 is no projection, and P is then H below.
             Default: 0.
         device, dtype: of the parameters. Default: torch's defaults.
-        backend: "auto", "eager" or "reference", as in `Recurrent`. Default: "auto".
+        backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
 
     Shapes:
         D is 2 if bidirectional, else 1.

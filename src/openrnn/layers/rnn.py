@@ -28,7 +28,7 @@ class RNN(DropIn):
             never after the last layer. Default: 0.
         bidirectional: a second set of cells runs from the last step to the first. Default: False.
         device, dtype: of the parameters. Default: torch's defaults.
-        backend: "auto", "eager" or "reference", as in `Recurrent`. Default: "auto".
+        backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
 
     Shapes:
         D is 2 if bidirectional, else 1.

@@ -51,6 +51,11 @@ class Program:
         return self._training(wanted)
 
     @property
+    def output(self) -> tuple[str, ...]:
+        """The label of the state that the layer gives at each step."""
+        return (f"state.{self.states[0]}",)
+
+    @property
     def stepwise(self) -> tuple[str, ...]:
         """The states with a gradient at each step: the output, and those that no step reads."""
         rest = (name for name in self.states[1:] if name not in self.stages.carried)

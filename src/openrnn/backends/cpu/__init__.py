@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from openrnn.backends import staged
-from openrnn.backends.cpu.kernel import prepare
+from openrnn.backends.cpu.kernel import prepare, source
 from openrnn.backends.cpu.runtime import matmul
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 
-__all__ = ["ENGINE", "run"]
+__all__ = ["ENGINE", "run", "source"]
 
 ENGINE = staged.Engine(prepare, matmul, fused=True)
 

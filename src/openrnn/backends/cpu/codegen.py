@@ -89,14 +89,17 @@ class _Source:
 
     def _declarations(self) -> Iterator[str]:
         for buffer in self.plan.scratch:
-            yield f"real* const {buffer.name} = memory;"
+            yield f"real* const {buffer.name} = memory;  // {self._title(buffer)}"
             yield f"memory += count * padded({buffer.size});"
-        for now, following in self.plan.states.values():
+        for name, (now, following) in self.plan.states.items():
             for buffer in (now, following):
-                yield f"real* {buffer.name} = memory;"
+                yield f"real* {buffer.name} = memory;  // {name}"
                 yield f"memory += count * padded({buffer.size});"
-        for place, buffer in enumerate(self.plan.wholes.values()):
-            yield f"const real* const {buffer.name} = call.wholes[{place}];"
+        for place, (label, buffer) in enumerate(self.plan.wholes.items()):
+            yield f"const real* const {buffer.name} = call.wholes[{place}];  // {label}"
+
+    def _title(self, buffer: Buffer) -> str:
+        return self.graph.title(int(buffer.name.removeprefix("v")))
 
     def _pointers(self) -> Iterator[str]:
         for place, (label, buffer) in enumerate(self.plan.rows.items()):

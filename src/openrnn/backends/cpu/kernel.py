@@ -22,20 +22,31 @@ from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
 
 
+def plan_of(
+    graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]
+) -> tuple[Plan, torch.dtype]:
+    """The plan of a recurrence, and the dtype that it computes in; see `staged.Engine.prepare`."""
+    results = dict(graph.outputs)
+    nexts = {name: graph.nodes[results[f"state.{name}"]] for name in carried}
+    dtype = next(iter(nexts.values())).dtype
+    if dtype not in REAL:
+        raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
+    states = {name: features(node.shape) for name, node in nexts.items()}
+    return lower(rewrite(graph), dtype, states, wanted), dtype
+
+
+def source(graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """The C++ of a recurrence, for people to read."""
+    return generate(*plan_of(graph, carried, wanted))
+
+
 class Kernel:
     """The recurrence of one step graph, for any number of steps and rows."""
 
     def __init__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-        results = dict(graph.outputs)
-        nexts = {name: graph.nodes[results[f"state.{name}"]] for name in carried}
-        dtype = next(iter(nexts.values())).dtype
-        if dtype not in REAL:
-            raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
-        states = {name: features(node.shape) for name, node in nexts.items()}
-        self.plan: Plan = lower(rewrite(graph), dtype, states, wanted)
-        self.source = generate(self.plan, dtype)
+        self.plan, dtype = plan_of(graph, carried, wanted)
         self._dtype = dtype
-        self._library = build.load(self.source)
+        self._library = build.load(generate(self.plan, dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
         self._run = runtime(dtype).run
         plan, nodes = self.plan, self.plan.graph.nodes
