@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -228,6 +229,7 @@ def _outputs(stages: Stages) -> set[str]:
     return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
 
 
+@lru_cache(maxsize=4096)  # by the identity of the stages, which live as long as their program
 def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Recur | None:
     """What runs the recurrence of these stages, if there is any; `states` as in `wanted_rows`."""
     if not stages.recurrence.outputs:
@@ -268,19 +270,23 @@ def scan(
     total = sum(sizes)
     known, results = dict(given), dict[str, Tensor]()
 
+    def run(graph: Graph) -> None:
+        if graph.outputs:
+            note(evaluator(graph, device, engine.matmul)(known, total))
+
     def note(outputs: Named) -> None:
         """What another stage reads, and what is a result: their names may be those of inputs."""
-        known.update((name, t) for name, t in outputs.items() if name.startswith("value."))
-        results.update((name, t) for name, t in outputs.items() if not name.startswith("value."))
+        for name, tensor in outputs.items():
+            (known if name.startswith("value.") else results)[name] = tensor
 
-    for graph in (stages.parameters, stages.inputs):
-        note(evaluator(graph, device, engine.matmul)(known, total))
+    run(stages.parameters)
+    run(stages.inputs)
     final: Named = {name: given[f"state.{name}"] for name in stages.carried}
     recur = prepared(engine, stages, states)
     if recur is not None:
         outputs, final = recur(known, final, sizes, reverse=reverse)
         note(outputs)
-    note(evaluator(stages.outputs, device, engine.matmul)(known, total))
+    run(stages.outputs)
     final = dict(final)
     for label, tensor in results.items():
         kind, _, name = label.partition(".")

@@ -30,8 +30,9 @@ class Recurrent(Layer):
         reverse: run from the last step to the first. The output stays in order of time.
             Default: False.
         batch_first: input and output are (B, T, features). Default: False, (T, B, features).
-        backend: "auto", the best that can run; "eager", the cell's own forward in a plain loop; or
-            "reference", the step as it is compiled, in torch operations. Default: "auto".
+        backend: "auto", the best that can run; "cpu", generated C++; "eager", the cell itself
+            in a plain loop; "reference", the step as it is compiled, in torch operations.
+            Default: "auto".
 
     Shapes:
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
@@ -44,7 +45,7 @@ class Recurrent(Layer):
     Raises:
         ShapeError, StateError: an input or a state that does not fit.
         CellError: the cell does not follow the protocol.
-        BackendError: no such backend.
+        BackendError: no such backend, or it cannot run this cell here.
 
     Examples:
         >>> layer = Recurrent(torch.nn.LSTMCell(30, 20))

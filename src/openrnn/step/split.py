@@ -24,7 +24,7 @@ from openrnn.step.shape import batch_dim, features
 STAGES = ("parameters", "inputs", "recurrence", "outputs")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stages:
     """A step graph in four graphs.
 

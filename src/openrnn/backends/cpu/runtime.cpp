@@ -291,7 +291,8 @@ extern "C" void matmul(int64_t rows, int64_t depth, int64_t columns, const real*
     const int64_t begin = (by_rows ? rows : columns) * part / parts;
     const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
     const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
-    Memory of_right(kDepth * (kColumns + kPanel)), of_left(kDepth * (kHigh + kRows));
+    const int64_t deepest = least(kDepth, depth);
+    Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
     for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
       for (int64_t k = 0; k < depth; k += kDepth) {
         const int64_t width = least(kColumns, column_end - c), deep = least(kDepth, depth - k);
