@@ -37,6 +37,20 @@ def test_lstm(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_source_is_readable_cpp() -> None:
+    text = str(explain(openrnn.GRUCell(30, 20), source=True))
+    forward, backward = text.split("// forward")[1].split("// backward")
+    for part in (forward, backward):
+        assert 'extern "C" const Kernel kernel' in part
+    assert "const vec" in forward
+    assert "// n" in forward, "the cell's own names are in the comments"
+
+
+def test_source_of_a_cell_without_a_kernel_says_why() -> None:
+    text = str(explain(openrnn.RNNCell(5, 6).half(), source=True))
+    assert "There is no kernel: a kernel computes in float32 or float64" in text
+
+
 class Peephole(nn.Module):
     hidden_size = 6
 

@@ -131,10 +131,31 @@ def test_views_sink_to_where_they_are_read() -> None:
     assert features(stages.inputs.nodes[index].shape) == 21
 
 
-@pytest.mark.parametrize("name", BOX)
-def test_stages_are_whole(name: str) -> None:
-    """Well formed, and what one stage reads another one, or the step, gives."""
-    for stages in (stages_of(BOX[name](5, 6)), *derived(BOX[name](5, 6))):
+class Entries(nn.Module):
+    """Its bounds of what x gives, for a product with a gradient, tempt into the loop."""
+
+    state_sizes = {"a": 2, "b": 2, "c": 2}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Linear(5, 4)
+        self.exits = nn.ModuleList(nn.Linear(4, 2) for _ in range(3))
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = self.entry(x)
+        values = (x.abs(), x.clamp(-0.7, 0.4), x.abs().abs())
+        new = [torch.tanh(leave(v)) for leave, v in zip(self.exits, values, strict=True)]
+        return (new[0] + 0.1 * state[0], *new[1:])
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("name", [*BOX, "Entries"])
+def test_stages_are_whole(name: str, fuse: bool) -> None:
+    """Well formed, and what one stage reads another one before it, or the step, gives."""
+    cell = Entries() if name == "Entries" else BOX[name](5, 6)
+    program = Program(graph_of(cell.double()), fused=fuse)
+    names = [f"parameter.{name}" for name, _ in cell.named_parameters()]
+    for stages in (program.stages, *program.training(frozenset(["input.x", *names]))):
         given = {f"random.{node['number']}" for node in stages.randoms}
         for stage in STAGES:
             graph: Graph = getattr(stages, stage)
@@ -152,6 +173,27 @@ def derived(cell: nn.Module) -> tuple[Stages, Stages]:
     cell = cell.double()
     names = [f"parameter.{name}" for name, _ in cell.named_parameters()]
     return Program(graph_of(cell)).training(frozenset(["input.x", *names]))
+
+
+def test_fused_loops_take_in_what_they_can_compute() -> None:
+    """The bias is added in the loop, and so are all functions of the gates in the gradient."""
+    program = Program(graph_of(openrnn.LSTMCell(5, 7).double())).fused
+    assert program.stages.inputs.count("add") == 0
+    _, backward = program.training(frozenset(["parameter.weight_hh"]))
+    assert all(node.op == "input" for node in backward.inputs.nodes)
+    labels = {node.label for _, node in backward.recurrence.inputs("value")}
+    assert not labels, "nothing is computed for all steps and handed over"
+
+
+def test_what_is_kept_is_behind_the_costly_functions() -> None:
+    """Of as many bytes, the gates are kept after their sigmoid and tanh, not before."""
+    forward, _ = derived(openrnn.LSTMCell(5, 7))
+    kept = {
+        forward.recurrence.nodes[index].op
+        for name, index in forward.recurrence.outputs
+        if name.startswith("saved.")
+    }
+    assert kept == {"input", "sigmoid", "tanh"}
 
 
 def test_gradient_of_lstm() -> None:

@@ -166,7 +166,8 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
         cost = bytes_each * 2 * len(graph.nodes) + index
         network.add_edge((index, "in"), (index, "out"), capacity=cost)
         movable = ops.TABLE[node.op].kind in ("elementwise", "view") and index not in results
-        if not movable or any(stage[r] == "outputs" for r in readers[index]):
+        elsewhere = (r for r in readers[index] if r not in mine and stage[r] != "recurrence")
+        if not movable or next(elsewhere, None) is not None:
             network.add_edge("start", (index, "in"))  # without a capacity it is infinite
         for reader in readers[index]:
             if reader in mine:
