@@ -131,28 +131,11 @@ def test_views_sink_to_where_they_are_read() -> None:
     assert features(stages.inputs.nodes[index].shape) == 21
 
 
-class Entries(nn.Module):
-    """Its bounds of what x gives, for a product with a gradient, tempt into the loop."""
-
-    state_sizes = {"a": 2, "b": 2, "c": 2}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entry = nn.Linear(5, 4)
-        self.exits = nn.ModuleList(nn.Linear(4, 2) for _ in range(3))
-
-    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = self.entry(x)
-        values = (x.abs(), x.clamp(-0.7, 0.4), x.abs().abs())
-        new = [torch.tanh(leave(v)) for leave, v in zip(self.exits, values, strict=True)]
-        return (new[0] + 0.1 * state[0], *new[1:])
-
-
 @pytest.mark.parametrize("fuse", [False, True])
-@pytest.mark.parametrize("name", [*BOX, "Entries"])
+@pytest.mark.parametrize("name", BOX)
 def test_stages_are_whole(name: str, fuse: bool) -> None:
     """Well formed, and what one stage reads another one before it, or the step, gives."""
-    cell = Entries() if name == "Entries" else BOX[name](5, 6)
+    cell = BOX[name](5, 6)
     program = Program(graph_of(cell.double()), fused=fuse)
     names = [f"parameter.{name}" for name, _ in cell.named_parameters()]
     for stages in (program.stages, *program.training(frozenset(["input.x", *names]))):
