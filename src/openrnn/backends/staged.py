@@ -210,6 +210,8 @@ class Staged:
 
     def _draw(self, stages: Stages, device: torch.device) -> dict[str, Tensor]:
         """Each step's random numbers, in the order in which the eager loop would draw them."""
+        if not stages.randoms:
+            return {}
         drawn: dict[str, list[Tensor]] = {f"random.{n['number']}": [] for n in stages.randoms}
         for size in reversed(self.sizes) if self.reverse else self.sizes:
             for node in stages.randoms:

@@ -92,7 +92,6 @@ class Recurrent(Layer):
 
     def _initial(self, sequence: Sequence, state: Any) -> tuple[StateSpec, tuple[Tensor, ...]]:
         """What the cell's states are, and their values before the first step."""
-        owner = f"{type(self).__name__}({type(self.cell).__name__})"
         if self._spec is not None and self._spec[0] is self.cell:
             spec = self._spec[1]
         else:
@@ -108,6 +107,7 @@ class Recurrent(Layer):
                 spec = StateSpec(names, None, single=isinstance(state, Tensor))
         if state is None:
             return spec, spec.zeros(sequence.data, sequence.batch_size)
+        owner = f"{type(self).__name__}({type(self.cell).__name__})"
         states = spec.read(state, sequence.batch_size if sequence.batched else None, owner)
         return spec, tuple(map(sequence.read_state, states))
 

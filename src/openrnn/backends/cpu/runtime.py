@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,9 +33,21 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     return library
 
 
-@lru_cache(maxsize=1)
 def pool() -> int | None:
-    """torch's own pool of threads, GNU OpenMP's: a second one would compete with it."""
+    """torch's own pool of threads, GNU OpenMP's: a second one would compete with it.
+
+    A forked child has none: the pool's threads are not copied, and it would wait for them forever.
+    """
+    return None if _FORKED else _entry()
+
+
+_FORKED: list[int] = []  # the process, if it is a fork of one that had imported this
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _FORKED.append(os.getpid()))
+
+
+@lru_cache(maxsize=1)
+def _entry() -> int | None:
     for library in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
         entry = ctypes.CDLL(str(library)).GOMP_parallel
         return ctypes.cast(entry, ctypes.c_void_p).value
