@@ -14,7 +14,6 @@ from openrnn.backends.cpu import build
 
 REAL = {torch.float32: "float", torch.float64: "double"}
 _SOURCE = Path(__file__).with_name("runtime.cpp")
-_SMALL = 1 << 14  # multiplications: for fewer torch is called sooner
 _LARGE = 1 << 22  # bytes: for more, large pages are faster to get
 
 
@@ -63,12 +62,12 @@ def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a b; the matrices that torch is faster or alone to multiply are left to it."""
+    """a b, the same for any number of threads; what is not of our dtypes is left to torch."""
     if a.dim() != 2 or b.dim() != 2 or a.dtype not in REAL or a.dtype != b.dtype:
         return torch.matmul(a, b)
     (rows, depth), columns = a.shape, b.size(1)
-    if rows * depth * columns < _SMALL:
-        return torch.matmul(a, b)
+    if 0 in (rows, depth, columns):
+        return a.new_zeros(rows, columns)
     result = empty(rows, columns, a.dtype)
     runtime(a.dtype).matmul(
         *(rows, depth, columns),

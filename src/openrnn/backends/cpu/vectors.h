@@ -142,6 +142,7 @@ INLINE vec expm1(vec x) {
   vec n, p = reduced_expm1(clamped(x), &n);
   // For the largest n the power alone is infinite.
   vec near = scale(p, n) + (scale(splat(1), n) - 1);
+  near = choose(x == 0, x, near);  // keeps the sign of -0
   return choose(n > Bits<real>::max_exponent - 1, scale(p + 1, n), near);
 }
 
@@ -207,7 +208,7 @@ INLINE vec rsqrt(vec x) { return 1 / sqrt(x); }
 INLINE vec reciprocal(vec x) { return 1 / x; }
 INLINE vec abs(vec x) { return (vec)((uvec)x & (~uvec{} >> 1)); }
 INLINE vec sign(vec x) { return choose(x > 0, splat(1), choose(x < 0, splat(-1), splat(0))); }
-INLINE vec relu(vec x) { return choose(x <= 0, splat(0), x); }
+INLINE vec relu(vec x) { return choose(x < 0, splat(0), x); }
 INLINE vec maximum(vec a, vec b) { return choose((a > b) | (a != a), a, b); }  // NaN wins
 INLINE vec minimum(vec a, vec b) { return choose((a < b) | (a != a), a, b); }
 

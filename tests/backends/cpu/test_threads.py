@@ -1,0 +1,70 @@
+"""The same numbers for any number of threads, and from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import openrnn
+from tests.cells.box import BOX
+
+from .scripts import run
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def everything(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output, final states and all gradients."""
+    x = x.clone().requires_grad_()
+    output, final = layer(x)
+    states = [final] if isinstance(final, Tensor) else list(final)
+    loss = output.sin().sum() + sum(state.cos().sum() for state in states)
+    return [output, *states, *torch.autograd.grad(loss, [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormLSTMCell", "GRUCell", "SLSTMCell 2 heads"])
+@pytest.mark.parametrize("batch", [1, 9, 200])
+def test_bit_for_bit(name: str, batch: int) -> None:
+    layer = openrnn.Recurrent(BOX[name](5, 14), backend="cpu")
+    x = torch.randn(7, batch, 5)
+    results = []
+    for threads in (1, 2, 2):
+        torch.set_num_threads(threads)
+        results.append(everything(layer, x))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_calls_from_several_threads() -> None:
+    layer = openrnn.Recurrent(openrnn.LSTMCell(5, 13), backend="cpu")
+    inputs = [torch.randn(20, 3 + i % 5, 5) for i in range(40)]
+    expected = [layer(x)[0] for x in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        actual = list(pool.map(lambda x: layer(x)[0], inputs))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+def test_a_forked_worker() -> None:
+    """As a DataLoader has them: torch gives each worker one thread."""
+    script = """
+import os, signal, torch, openrnn
+torch.set_num_threads(2)
+layer, x = openrnn.Recurrent(openrnn.LSTMCell(5, 13), backend="cpu"), torch.randn(7, 200, 5)
+expected = layer(x)[0]
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    torch.set_num_threads(1)
+    os._exit(0 if torch.equal(layer(x)[0], expected) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run(script)[0] == "0"
