@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from openrnn.backends.cpu.lower import (
+from openrnn.backends.cpu.plan import (
     Access,
     Buffer,
     Dims,

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from openrnn.backends.cpu import build
 from openrnn.backends.cpu.codegen import generate
-from openrnn.backends.cpu.lower import Plan, lower
+from openrnn.backends.cpu.lower import lower
+from openrnn.backends.cpu.plan import Plan
 from openrnn.backends.cpu.rewrite import rewrite
 from openrnn.backends.cpu.runtime import REAL, empty, pool, runtime
 from openrnn.backends.stepwise import Named
