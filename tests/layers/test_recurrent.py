@@ -345,3 +345,26 @@ def test_repr() -> None:
     assert repr(Recurrent(nn.GRUCell(5, 7), reverse=True, backend="eager")) == (
         "Recurrent(\n  reverse=True, backend='eager'\n  (cell): GRUCell(5, 7)\n)"
     )
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_tensors_of_two_devices(backend: str) -> None:
+    cell = openrnn.LSTMCell(5, 7)
+    cell.weight_hh = nn.Parameter(cell.weight_hh.to("meta"))
+    with pytest.raises(openrnn.BackendError, match=r"input is on cpu, but .* is on meta"):
+        Recurrent(cell, backend=backend)(torch.randn(3, 2, 5))
+
+
+def test_the_cpu_backend_wants_the_cpu() -> None:
+    layer = Recurrent(openrnn.LSTMCell(5, 7, device="meta"), backend="cpu")
+    with pytest.raises(openrnn.BackendError, match="the input is on meta"):
+        layer(torch.randn(3, 2, 5, device="meta"))
+
+
+def test_auto_falls_back_for_all_that_has_no_kernel() -> None:
+    for cell, x in (
+        (openrnn.LSTMCell(5, 7).bfloat16(), torch.randn(3, 2, 5, dtype=torch.bfloat16)),
+        (openrnn.LSTMCell(5, 7, device="meta"), torch.randn(3, 2, 5, device="meta")),
+    ):
+        output, _ = Recurrent(cell)(x)
+        assert output.shape == (3, 2, 7)

@@ -15,6 +15,7 @@ from openrnn.autograd import Wanted, call, in_transform
 from openrnn.backends import eager, stepwise
 from openrnn.backends.stepwise import Named
 from openrnn.binding import Parameters, tensors_of
+from openrnn.errors import BackendError
 from openrnn.sequence import Sequence as Batches
 from openrnn.state import StateSpec
 from openrnn.step.evaluate import Matmul, draw, evaluator
@@ -101,6 +102,7 @@ def make_ready(
     runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, engine)
     rows = data.reshape(math.prod(data.shape[:-1]), data.size(-1))
     inputs = [rows, *state, *tensors.values()]
+    _check_devices(type(cell).__name__, inputs)
     grad = torch.is_grad_enabled()
     runner.prepare(tuple(grad and tensor.requires_grad for tensor in inputs))
 
@@ -109,6 +111,18 @@ def make_ready(
         return sequence.with_data(output.reshape(*data.shape[:-1], output.size(-1))), tuple(final)
 
     return ready
+
+
+def _check_devices(name: str, inputs: list[Tensor]) -> None:
+    """A kernel would read memory of another device as if it were its own."""
+    device = inputs[0].device
+    for tensor in inputs:
+        lone_number = tensor.dim() == 0 and tensor.device.type == "cpu"  # torch lets these be
+        if tensor.device != device and not lone_number:
+            raise BackendError(
+                f"{name}: the input is on {device}, but a state or a parameter is on "
+                f"{tensor.device}. Move all to one device"
+            )
 
 
 class Staged:
