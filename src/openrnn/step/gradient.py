@@ -15,6 +15,7 @@ import networkx
 
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, ancestors, depends_on
+from openrnn.step.pieces import join_pieces
 from openrnn.step.shape import Shape, batch_dim, features
 
 
@@ -132,7 +133,8 @@ def _partition(
             made[index] = backward.input(kind, node["name"], node.shape, node.dtype)
         else:
             made[index] = backward.copy(node, [made[i] for i in node.inputs])
-    return Gradient(forward, backward.finish({k: made[v.index] for k, v in results.items()}))
+    found = backward.finish({label: made[value.index] for label, value in results.items()})
+    return Gradient(forward, join_pieces(found))
 
 
 def _until(nodes: list[Node], sources: Iterable[int], saved: Collection[int]) -> set[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import networkx
@@ -115,6 +116,15 @@ class _Stage:
         return self.values[index]
 
 
+def _onward(graph: Graph) -> set[int]:
+    """What leads to a next state that a later step reads."""
+    carried = {node["name"] for _, node in graph.inputs("state")}
+    nexts = (
+        i for label, i in graph.outputs if label.partition(".")[2] in carried and _is_state(label)
+    )
+    return ancestors(graph.nodes, nexts)
+
+
 def _readers(graph: Graph) -> list[list[int]]:
     readers: list[list[int]] = [[] for _ in graph.nodes]
     for index, node in enumerate(graph.nodes):
@@ -126,15 +136,7 @@ def _readers(graph: Graph) -> list[list[int]]:
 def _assign(graph: Graph) -> list[str]:
     """The stage of each node."""
     on_state = _on_state(graph)
-    carried = {node["name"] for _, node in graph.inputs("state")}
-    onward = ancestors(
-        graph.nodes,
-        (
-            i
-            for label, i in graph.outputs
-            if label.partition(".")[2] in carried and _is_state(label)
-        ),
-    )
+    onward = _onward(graph)
     stage = []
     for index, node in enumerate(graph.nodes):
         if node.op == "input" and node["kind"] == "state":
@@ -223,7 +225,7 @@ def distribute(graph: Graph) -> Graph:
 
 
 def _split_products(graph: Graph) -> Graph:
-    on_state = _on_state(graph)
+    on_state, onward = _on_state(graph), _onward(graph)
     builder = Builder()
     values: list[Value] = []
     pieces: dict[int, list[_Piece]] = {}  # of what is, or is made of, a concatenation of features
@@ -232,7 +234,8 @@ def _split_products(graph: Graph) -> Graph:
         found = _pieces_of(graph, index, pieces, values, on_state)
         if found:
             pieces[index] = found
-        parts = pieces.get(node.inputs[0], []) if _is_weighted(graph, node) else []
+        loops = index in onward and _is_weighted(graph, node)
+        parts = pieces.get(node.inputs[0], []) if loops else []
         if len({part.on_state for part in parts}) == 2:
             values.append(_distributed(inputs[1], parts))
         else:
@@ -298,11 +301,15 @@ def _pieces_of(
 def _distributed(weight: Value, pieces: list[_Piece]) -> Value:
     products: dict[bool, list[Value]] = {False: [], True: []}
     start, dim = 0, len(weight.shape) - 2
-    for piece in pieces:
-        size = piece.value.shape[-1]
+    for on_state, run in groupby(pieces, key=lambda piece: piece.on_state):
+        parts = [piece.value for piece in run]  # neighbours of one kind stay together
+        value = parts[0]
+        if len(parts) > 1:
+            value = value.builder.add("cat", parts, dim=len(value.shape) - 1)
+        size = value.shape[-1]
         assert isinstance(size, int)
         rows = weight.slice(dim=dim, start=start, stop=start + size, step=1)
-        products[piece.on_state].append(piece.value.matmul(rows))
+        products[on_state].append(value.matmul(rows))
         start += size
     return _total(products[False]) + _total(products[True])
 
