@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -39,7 +40,11 @@ def load(source: str) -> ctypes.CDLL:
             _build(source, command, kernel)
         return ctypes.CDLL(str(kernel))
     except OSError:  # the disk is full, or not ours to write to: build for this process alone
-        return ctypes.CDLL(str(_build_aside(source, command, key)))
+        kernel = _build_aside(source, command, key)
+    try:
+        return ctypes.CDLL(str(kernel))
+    except OSError as error:
+        raise BackendError(f"what {shlex.join(command)} made does not load: {error}") from error
 
 
 def _build_aside(source: str, command: tuple[str, ...], key: str) -> Path:
@@ -57,7 +62,9 @@ def _build_aside(source: str, command: tuple[str, ...], key: str) -> Path:
 
 @functools.cache
 def _process_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="openrnn-")
+    folder = tempfile.TemporaryDirectory(prefix="openrnn-")
+    atexit.register(folder.cleanup)  # left to itself it would warn at the end
+    return folder
 
 
 # --- the compiler --------------------------------------------------------------------------------
@@ -90,7 +97,13 @@ def _compiler() -> tuple[str, ...]:
 def _version(command: tuple[str, ...]) -> str:
     """What the compiler says of itself, and the processor that it compiles for."""
     try:
-        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            [*command, "--version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise BackendError(
             f"the C++ compiler {shlex.join(command)} does not run: {error}"
@@ -107,7 +120,12 @@ def _processor() -> str:
 
 
 def _key(source: str, command: tuple[str, ...]) -> str:
-    parts = (source, (_HERE / "vectors.h").read_text(), shlex.join(command), _version(_compiler()))
+    parts = (
+        source,
+        (_HERE / "vectors.h").read_text(encoding="utf-8"),
+        shlex.join(command),
+        _version(_compiler()),
+    )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -115,9 +133,13 @@ def _build(source: str, command: tuple[str, ...], kernel: Path) -> None:
     """Compiles beside the place, then moves there at once: another process sees all or nothing."""
     with tempfile.TemporaryDirectory(dir=kernel.parent, prefix="build-") as folder:
         text, library = Path(folder) / f"{kernel.stem}.cpp", Path(folder) / kernel.name
-        text.write_text(source)
+        text.write_text(source, encoding="utf-8")
         run = subprocess.run(
-            [*command, str(text), "-o", str(library)], capture_output=True, text=True, check=False
+            [*command, str(text), "-o", str(library)],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
         if run.returncode != 0 or not library.exists():
             if shutil.disk_usage(folder).free < 1 << 20:
@@ -128,6 +150,8 @@ def _build(source: str, command: tuple[str, ...], kernel: Path) -> None:
             )
         digest = Path(folder) / "digest"
         digest.write_text(_digest(library))
+        for path in (text, digest, library):  # whatever the umask
+            path.chmod(0o700 if path == library else 0o600)
         os.replace(text, kernel.with_suffix(".cpp"))
         os.replace(digest, kernel.with_suffix(".sha256"))
         os.replace(library, kernel)
@@ -139,7 +163,11 @@ def _build(source: str, command: tuple[str, ...], kernel: Path) -> None:
 def cache_folder() -> Path:
     """Where kernels are kept: OPENRNN_CACHE, or the user's cache directory."""
     chosen = os.environ.get("OPENRNN_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("openrnn")) / "kernels"
+    return (
+        Path(chosen).absolute()
+        if chosen
+        else Path(platformdirs.user_cache_dir("openrnn")) / "kernels"
+    )
 
 
 def _cache_folder() -> Path:
@@ -163,7 +191,7 @@ def _is_whole(kernel: Path) -> bool:
     expected = kernel.with_suffix(".sha256")
     if not (kernel.is_file() and expected.is_file() and _is_ours(kernel) and _is_ours(expected)):
         return False
-    return expected.read_text() == _digest(kernel)
+    return expected.read_bytes() == _digest(kernel).encode()
 
 
 def _digest(path: Path) -> str:

@@ -88,15 +88,16 @@ class _Source:
     # --- the frame ---
 
     def _declarations(self) -> Iterator[str]:
+        # Names in quotes: one that ends in a backslash would take the next line into its comment.
         for buffer in self.plan.scratch:
-            yield f"real* const {buffer.name} = memory;  // {self._title(buffer)}"
+            yield f"real* const {buffer.name} = memory;  // {self._title(buffer)!a}"
             yield f"memory += count * padded({buffer.size});"
         for name, (now, following) in self.plan.states.items():
             for buffer in (now, following):
-                yield f"real* {buffer.name} = memory;  // {name}"
+                yield f"real* {buffer.name} = memory;  // {name!a}"
                 yield f"memory += count * padded({buffer.size});"
         for place, (label, buffer) in enumerate(self.plan.wholes.items()):
-            yield f"const real* const {buffer.name} = call.wholes[{place}];  // {label}"
+            yield f"const real* const {buffer.name} = call.wholes[{place}];  // {label!a}"
 
     def _title(self, buffer: Buffer) -> str:
         return self.graph.title(int(buffer.name.removeprefix("v")))
@@ -105,12 +106,12 @@ class _Source:
         for place, (label, buffer) in enumerate(self.plan.rows.items()):
             yield (
                 f"const real* const {buffer.name} = call.rows[{place}] + at * {buffer.size};"
-                f"  // {label}"
+                f"  // {label!a}"
             )
         for place, (label, buffer) in enumerate(self.plan.outputs.items()):
             yield (
                 f"real* const {buffer.name} = call.outputs[{place}] + at * {buffer.size};"
-                f"  // {label}"
+                f"  // {label!a}"
             )
 
     def _enter(self) -> Iterator[str]:

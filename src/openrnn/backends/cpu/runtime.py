@@ -20,7 +20,7 @@ _LARGE = 1 << 22  # bytes: for more, large pages are faster to get
 @lru_cache(maxsize=len(REAL))
 def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     """The library for this dtype, built at its first use."""
-    library = build.load(f"typedef {REAL[dtype]} real;\n" + _SOURCE.read_text())
+    library = build.load(f"typedef {REAL[dtype]} real;\n" + _SOURCE.read_text(encoding="utf-8"))
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.run.argtypes = (pointer, pointer)
     library.run.restype = None
