@@ -94,6 +94,11 @@ def heads_by_bmm(self: Step, x: Tensor, h: Tensor) -> Tensor:
     return torch.tanh(self.linear(x) + y.reshape(-1, 6))
 
 
+def one_head(self: Step, x: Tensor, h: Tensor) -> Tensor:
+    y = torch.bmm(h.unsqueeze(0), self.recurrent.weight[None]).squeeze(0)
+    return torch.tanh(self.linear(x) + y)
+
+
 def pieces(self: Step, x: Tensor, h: Tensor) -> Tensor:
     a, b, c = h.chunk(3, -1)
     d, e = x.split((1, 4), -1)
@@ -200,6 +205,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "no_grad of several results": several_without_gradient,
     "heads by einsum": heads,
     "heads by bmm": heads_by_bmm,
+    "one head by bmm": one_head,
     "pieces": pieces,
     "submodules": lambda s, x, h: s.net(s.norm(h)) + s.group(s.linear(x)),
     "plain attribute": lambda s, x, h: torch.tanh(s.linear(x) + h * s.plain),

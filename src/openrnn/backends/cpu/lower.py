@@ -65,9 +65,8 @@ class _Lowering:
         self._dims = [row_dims(node.shape) for node in graph.nodes]
         self._home: dict[int, Access] = {}  # where a value is stored
         self._more: dict[int, list[Access]] = defaultdict(list)  # where else a loop writes it
-        self._copies: list[
-            tuple[int, int | None, Access, Dims]
-        ] = []  # level, source (or 0), target
+        # Level, source (None for zeros), target, and the dims of the loop.
+        self._copies: list[tuple[int, int | None, Access, Dims]] = []
         self._check_dtypes()
         self._inputs()
         self._walks = [self._walk(index) for index in range(len(graph.nodes))]
@@ -397,6 +396,9 @@ class _Lowering:
             (weight.strides[w_depth], weight.strides[w_column]),
             depth,
             columns,
+            weight.buffer.kind == "whole"
+            and self._dims[self._walks[whole][0]] == (depth, columns)
+            and (weight.offset, weight.strides) == (0, strides_of((depth, columns))),
         )
         if packed not in self.plan.weights:
             self.plan.weights.append(packed)

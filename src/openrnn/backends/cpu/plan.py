@@ -98,16 +98,7 @@ class Weight:
     strides: Dims  # of depth and column
     depth: int
     columns: int
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a whole matrix as given, so that it may lie in memory in any way."""
-        return (
-            self.buffer.kind == "whole"
-            and self.offsets == (0,)
-            and self.strides == (self.columns, 1)
-            and self.buffer.size == self.depth * self.columns
-        )
+    is_plain: bool  # a whole matrix as given, so that it may lie in memory in any way
 
 
 @dataclass

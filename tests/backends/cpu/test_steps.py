@@ -1,0 +1,32 @@
+"""Every function that a step may contain, in a generated kernel against the eager loop."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import pytest
+import torch
+
+import openrnn
+from tests.step.test_trace import FUNCTIONS, Step
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients(name: str) -> None:
+    cell = Step(FUNCTIONS[name])
+    results = []
+    for backend in ("eager", "cpu"):
+        torch.manual_seed(0)
+        x = torch.randn(3, 4, 5, dtype=torch.float64).requires_grad_()
+        h = torch.randn(4, 6, dtype=torch.float64).requires_grad_()
+        output, final = openrnn.Recurrent(cell, backend=backend)(x, h)
+        loss = (output.sin() * torch.arange(6)).sum() + final.cos().sum()
+        results.append([output, final])
+        if loss.requires_grad:
+            inputs = [x, h, *cell.parameters()]
+            results[-1] += torch.autograd.grad(loss, inputs, allow_unused=True)
+    for eager, cpu in zip_longest(*results):
+        if eager is None or cpu is None:  # None is zero
+            assert all(gradient is None or not gradient.any() for gradient in (eager, cpu))
+        else:
+            torch.testing.assert_close(cpu, eager, equal_nan=True)
