@@ -245,7 +245,7 @@ def _outputs(stages: Stages) -> set[str]:
     return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
 
 
-@lru_cache(maxsize=4096)  # by the identity of the stages, which live as long as their program
+@lru_cache(maxsize=4096)  # by the identity of the stages
 def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Recur | None:
     """What runs the recurrence of these stages, if there is any; `states` as in `wanted_rows`."""
     if not stages.recurrence.outputs:
