@@ -56,6 +56,14 @@ class Graph:
             if node.op == "input" and kind in (None, node["kind"]):
                 yield index, node
 
+    def readers(self) -> list[list[int]]:
+        """For each node, those that read it."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for i in node.inputs:
+                found[i].append(index)
+        return found
+
     def count(self, op: str) -> int:
         return sum(node.op == op for node in self.nodes)
 

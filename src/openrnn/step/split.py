@@ -125,14 +125,6 @@ def _onward(graph: Graph) -> set[int]:
     return ancestors(graph.nodes, nexts)
 
 
-def _readers(graph: Graph) -> list[list[int]]:
-    readers: list[list[int]] = [[] for _ in graph.nodes]
-    for index, node in enumerate(graph.nodes):
-        for i in node.inputs:
-            readers[i].append(index)
-    return readers
-
-
 def _assign(graph: Graph) -> list[str]:
     """The stage of each node."""
     on_state = _on_state(graph)
@@ -157,7 +149,7 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
     Its capacities are the bytes for each row that are handed over; of equal bytes the earlier.
     """
     results = {index for _, index in graph.outputs}
-    readers = _readers(graph)
+    readers = graph.readers()
     network: networkx.DiGraph[Any] = networkx.DiGraph()
     network.add_nodes_from(("start", "end"))
     rows = [i for i, node in enumerate(graph.nodes) if batch_dim(node.shape) is not None]
@@ -201,7 +193,7 @@ _SINKING = ("slice", "reshape", "expand", "permute")
 
 def _sink_views(graph: Graph, stage: list[str]) -> None:
     """A view whose readers are all in one later stage is made there, from the tensor itself."""
-    readers = _readers(graph)
+    readers = graph.readers()
     results = {index for _, index in graph.outputs}
     for index in range(len(graph.nodes) - 1, -1, -1):
         where = {stage[reader] for reader in readers[index]}
@@ -315,7 +307,7 @@ def _distributed(weight: Value, pieces: list[_Piece]) -> Value:
 
 
 def _order_sums(graph: Graph) -> Graph:
-    on_state, readers = _on_state(graph), _readers(graph)
+    on_state, readers = _on_state(graph), graph.readers()
     results = {index for _, index in graph.outputs}
     builder = Builder()
     values: list[Value] = []

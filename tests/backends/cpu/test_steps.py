@@ -10,7 +10,6 @@ import torch
 import openrnn
 from tests.step.test_trace import FUNCTIONS, Step
 
-
 # These compute in float32 too, where the layer is in float64: `(x > 0) * 2.0` does so in torch.
 OF_TWO_DTYPES = ("isnan and isinf", "comparisons", "cast")
 

@@ -9,24 +9,24 @@ from openrnn.step.graph import Builder, Graph, Node, Value
 def rewrite(graph: Graph) -> Graph:
     """Takes slices of what is computed element by element before the computation."""
     sliced = _only_sliced(graph)
+    expandable: set[int] = set()  # the new values of those
     builder = Builder()
     values: list[Value] = []
-    for node in graph.nodes:
+    for index, node in enumerate(graph.nodes):
         inputs = [values[i] for i in node.inputs]
         if node.op == "slice":
-            values.append(_slice(inputs[0], node, sliced, graph, values))
+            values.append(_slice(inputs[0], node, expandable))
         else:
             values.append(builder.copy(node, inputs))
+        if index in sliced:
+            expandable.add(values[index].index)
     return builder.finish({label: values[index] for label, index in graph.outputs})
 
 
 def _only_sliced(graph: Graph) -> set[int]:
     """The results of element-wise operations that are read by slices alone, along the last dim."""
     results = {index for _, index in graph.outputs}
-    readers: list[list[int]] = [[] for _ in graph.nodes]
-    for index, node in enumerate(graph.nodes):
-        for i in node.inputs:
-            readers[i].append(index)
+    readers = graph.readers()
     found: set[int] = set()
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
@@ -42,9 +42,8 @@ def _only_sliced(graph: Graph) -> set[int]:
     return found
 
 
-def _slice(value: Value, node: Node, sliced: set[int], graph: Graph, values: list[Value]) -> Value:
+def _slice(value: Value, node: Node, expandable: set[int]) -> Value:
     dim, start, stop, step = (node[key] for key in ("dim", "start", "stop", "step"))
-    expandable = {values[i].index for i in sliced if i < len(values)}
 
     def cut(value: Value, dim: int, rank: int) -> Value:
         here = dim - rank + len(value.shape)  # as broadcasting lays the dimensions out
