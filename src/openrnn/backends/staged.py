@@ -12,30 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from openrnn.autograd import Wanted, call, in_transform
-from openrnn.backends import eager, stepwise
-from openrnn.backends.stepwise import Named
+from openrnn.backends import eager
+from openrnn.backends.stepwise import InTorch, Named
 from openrnn.binding import Parameters, tensors_of
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence as Batches
 from openrnn.state import StateSpec
-from openrnn.step.evaluate import Matmul, draw, evaluator
-from openrnn.step.graph import Graph
+from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
 from openrnn.step.shape import rows_dim
 from openrnn.step.split import STAGES, Stages
 
 
-class Recur(Protocol):
-    """Runs one recurrence over time."""
+class Scan(Protocol):
+    """Runs the stages of a step, or of its gradient, over a sequence."""
 
     def __call__(
-        self, known: Named, state: Named, sizes: list[int], *, reverse: bool
-    ) -> tuple[Named, Named]:
-        """The values of all rows of the outputs that are wanted, and the final states.
+        self, given: Named, sizes: list[int], *, reverse: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The results by label, for all rows, and the last values of the carried states by name.
 
         Args:
-            known: inputs of the graph by label; what has rows, for all N = sum(sizes) rows.
-            state: by name, before the first step, with as many rows as there are sequences.
+            given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the
+                rest.
             sizes: the rows of each step.
             reverse: from the last step to the first.
         """
@@ -45,19 +44,16 @@ class Recur(Protocol):
 class Engine:
     """What backends differ in.
 
-    prepare: `prepare(graph, carried, wanted)` gives what runs a recurrence. `graph` is one step,
-        which gives the next states, whose names are `carried`, as `state.<name>`; `wanted` are the
-        labels of the outputs of which all rows are wanted. It raises BackendError if it cannot.
-    matmul: multiplies matrices in the other stages.
+    prepare: `prepare(stages, states)` gives what runs these stages; `states` are the labels of those
+        carried of which all rows are wanted, beside the last. It raises BackendError if it cannot.
     fused: whether its loop computes element by element at no cost of its own.
     """
 
-    prepare: Callable[[Graph, tuple[str, ...], tuple[str, ...]], Recur]
-    matmul: Matmul
+    prepare: Callable[[Stages, tuple[str, ...]], Scan]
     fused: bool
 
 
-TORCH = Engine(stepwise.Stepwise, torch.matmul, fused=False)
+TORCH = Engine(InTorch, fused=False)
 
 
 def run(
@@ -177,9 +173,7 @@ class Staged:
         self, stages: Stages, inputs: Sequence[Tensor], randoms: Named, engine: Engine
     ) -> tuple[tuple[Tensor, ...], Named]:
         given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
-        rows, final = scan(
-            stages, given, self.sizes, engine, reverse=self.reverse, states=self.program.output
-        )
+        rows, final = self._scan(stages, given, self.program.output, engine, reverse=self.reverse)
         (label,) = self.program.output
         output = rows[label]
         return (output, *(final[name] for name in self.program.states)), rows
@@ -209,14 +203,29 @@ class Staged:
         given |= {f"state.{name}": of_final[name] for name in forward.carried}
         saved = kept[len(forward.randoms) :]
         given |= dict(zip(_saved(forward), saved, strict=True))
-        results, final = scan(
-            backward, given, self.sizes, self._engine, reverse=not self.reverse, states=()
-        )
+        results, final = self._scan(backward, given, (), self._engine, reverse=not self.reverse)
         found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
         return [
             found.get(label) if want else None
             for label, want in zip(self.labels, wanted, strict=True)
         ]
+
+    def _scan(
+        self,
+        stages: Stages,
+        given: Named,
+        states: tuple[str, ...],
+        engine: Engine,
+        *,
+        reverse: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        results, final = prepared(engine, stages, states)(given, self.sizes, reverse=reverse)
+        for label, tensor in results.items():
+            kind, _, name = label.partition(".")
+            if kind == "state" and name not in final:  # no step reads it, so no loop carries it
+                last = last_rows(self.sizes, reverse, tensor.device)
+                final[name] = tensor.index_select(0, last)
+        return results, final
 
     def _training(self, wanted: Wanted) -> tuple[Stages, Stages]:
         labels = zip(self.labels, wanted, strict=True)
@@ -246,69 +255,9 @@ def _outputs(stages: Stages) -> set[str]:
 
 
 @lru_cache(maxsize=4096)  # by the identity of the stages
-def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Recur | None:
-    """What runs the recurrence of these stages, if there is any; `states` as in `wanted_rows`."""
-    if not stages.recurrence.outputs:
-        return None
-    return engine.prepare(stages.recurrence, stages.carried, wanted_rows(stages, states))
-
-
-def wanted_rows(stages: Stages, states: tuple[str, ...]) -> tuple[str, ...]:
-    """The outputs of the recurrence that are wanted at each step: of carried states, only these."""
-    carried = {f"state.{name}" for name in stages.carried}
-    labels = (label for label, _ in stages.recurrence.outputs)
-    return tuple(label for label in labels if label in states or label not in carried)
-
-
-def scan(
-    stages: Stages,
-    given: Named,
-    sizes: list[int],
-    engine: Engine,
-    *,
-    reverse: bool,
-    states: tuple[str, ...],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Runs all stages over a sequence.
-
-    Args:
-        stages: of a step, or of its gradient.
-        given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the rest.
-        sizes: the rows of each step.
-        engine: of the backend.
-        reverse: from the last step to the first.
-        states: labels of those carried of which all rows are wanted, beside the last.
-
-    Returns:
-        The outputs of the stages by name, for all rows, and the final states.
-    """
-    device = given["input.x"].device
-    total = sum(sizes)
-    known, results = dict(given), dict[str, Tensor]()
-
-    def run(graph: Graph) -> None:
-        if graph.outputs:
-            note(evaluator(graph, device, engine.matmul)(known, total))
-
-    def note(outputs: Named) -> None:
-        """What another stage reads, and what is a result: their names may be those of inputs."""
-        for name, tensor in outputs.items():
-            (known if name.startswith("value.") else results)[name] = tensor
-
-    run(stages.parameters)
-    run(stages.inputs)
-    final: Named = {name: given[f"state.{name}"] for name in stages.carried}
-    recur = prepared(engine, stages, states)
-    if recur is not None:
-        outputs, final = recur(known, final, sizes, reverse=reverse)
-        note(outputs)
-    run(stages.outputs)
-    final = dict(final)
-    for label, tensor in results.items():
-        kind, _, name = label.partition(".")
-        if kind == "state" and name not in final:  # no step reads it, so no loop carries it
-            final[name] = tensor.index_select(0, last_rows(sizes, reverse, device))
-    return results, final
+def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Scan:
+    """What runs these stages, made once."""
+    return engine.prepare(stages, states)
 
 
 def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:

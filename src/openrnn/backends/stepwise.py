@@ -1,4 +1,4 @@
-"""The recurrence of a split graph in torch operations, one step at a time: on any device."""
+"""The stages of a step in torch operations, the recurrence one step at a time: on any device."""
 
 from __future__ import annotations
 
@@ -12,21 +12,48 @@ from openrnn.backends.loop import loop
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import Batch, batch_dim, rows_dim
+from openrnn.step.split import Stages
 
 Named = Mapping[str, Tensor]
 
 
-class Stepwise:
-    """See `staged.Recur`."""
+class InTorch:
+    """See `staged.Scan`."""
 
-    def __init__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-        self.graph, self.carried, self.wanted = graph, carried, wanted
-        self._needed = [node for _, node in graph.inputs() if node["kind"] != "state"]
+    def __init__(self, stages: Stages, states: tuple[str, ...]) -> None:
+        self.stages, self._wanted = stages, stages.wanted(states)
+        self._needed = [n for _, n in stages.recurrence.inputs() if n["kind"] != "state"]
 
     def __call__(
-        self, known: Named, state: Named, sizes: list[int], *, reverse: bool
-    ) -> tuple[Named, Named]:
-        step_of = evaluator(self.graph, next(iter(state.values())).device)
+        self, given: Named, sizes: list[int], *, reverse: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        stages, device = self.stages, given["input.x"].device
+        known, results = dict(given), dict[str, Tensor]()
+
+        def run(graph: Graph) -> None:
+            if graph.outputs:
+                note(evaluator(graph, device)(known, sum(sizes)))
+
+        def note(outputs: Named) -> None:
+            """What another stage reads, and what is a result: their names may be those of inputs."""
+            for name, tensor in outputs.items():
+                (known if name.startswith("value.") else results)[name] = tensor
+
+        run(stages.parameters)
+        run(stages.inputs)
+        final = {name: given[f"state.{name}"] for name in stages.carried}
+        if stages.recurrence.outputs:
+            outputs, final = self._recur(known, final, sizes, reverse)
+            note(outputs)
+        run(stages.outputs)
+        return results, final
+
+    def _recur(
+        self, known: Named, state: Named, sizes: list[int], reverse: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The wanted outputs of all steps, and the last states."""
+        graph, carried = self.stages.recurrence, self.stages.carried
+        step_of = evaluator(graph, next(iter(state.values())).device)
         offsets = [0, *accumulate(sizes)]
 
         def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Named, tuple[Tensor, ...]]:
@@ -34,18 +61,17 @@ class Stepwise:
                 node.label: _rows_of(node, known[node.label], offsets[t], rows)
                 for node in self._needed
             }
-            here |= {f"state.{n}": s for n, s in zip(self.carried, state, strict=True)}
+            here |= {f"state.{n}": s for n, s in zip(carried, state, strict=True)}
             out = step_of(here, rows)
-            return out, tuple(out[f"state.{name}"] for name in self.carried)
+            return out, tuple(out[f"state.{name}"] for name in carried)
 
         outputs, last = loop(step, sizes, tuple(state.values()), reverse=reverse)
-        nodes = self.graph.nodes
         joined = {
-            label: torch.cat([out[label] for out in outputs], rows_dim(nodes[index].shape))
-            for label, index in self.graph.outputs
-            if label in self.wanted
+            label: torch.cat([out[label] for out in outputs], rows_dim(graph.nodes[index].shape))
+            for label, index in graph.outputs
+            if label in self._wanted
         }
-        return joined, dict(zip(self.carried, last, strict=True))
+        return joined, dict(zip(carried, last, strict=True))
 
 
 def _rows_of(node: Node, tensor: Tensor, start: int, rows: int) -> Tensor:

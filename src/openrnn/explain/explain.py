@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from openrnn.backends import cpu
-from openrnn.backends.staged import wanted_rows
 from openrnn.binding import Parameters, tensors_aside
 from openrnn.errors import ArgumentError, ArgumentTypeError, BackendError, CellError
 from openrnn.explain.expressions import stage_lines
@@ -135,12 +134,11 @@ def _source(program: Program) -> str:
     for title, stages, states in zip(
         ("forward", "backward"), fused.training(labels), (fused.output, ()), strict=True
     ):
-        graph = stages.recurrence
         try:
-            text = cpu.source(graph, stages.carried, wanted_rows(stages, states))
+            text = cpu.source(stages, states)
         except BackendError as error:
             text = f"There is no kernel: {error}\n"
-        parts.append(f"// {title}\n{text}" if graph.outputs else f"// {title}: no recurrence\n")
+        parts.append(f"// {title}\n{text}")
     return "\n".join(parts).rstrip()
 
 

@@ -11,7 +11,7 @@ it is split by the same rule: weight gradients come out as one product over all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -40,6 +40,12 @@ class Stages:
     outputs: Graph
     carried: tuple[str, ...]  # the states that a later step reads, in order
     randoms: tuple[Node, ...]  # the random nodes of a step, in the order in which they are drawn
+
+    def wanted(self, states: Collection[str]) -> list[str]:
+        """The outputs of the recurrence that are wanted at each step: of carried states, these."""
+        carried = {f"state.{name}" for name in self.carried}
+        labels = (label for label, _ in self.recurrence.outputs)
+        return [label for label in labels if label in states or label not in carried]
 
     def __str__(self) -> str:
         return "\n\n".join(f"{name}:\n{getattr(self, name)}" for name in STAGES)
@@ -160,6 +166,7 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
         cost = bytes_each * 2 * len(graph.nodes) + index
         network.add_edge((index, "in"), (index, "out"), capacity=cost)
         movable = ops.TABLE[node.op].kind in ("elementwise", "view") and index not in results
+        movable = movable and not _is_biased_product(graph, node)
         elsewhere = (r for r in readers[index] if r not in mine and stage[r] != "recurrence")
         if not movable or next(elsewhere, None) is not None:
             network.add_edge("start", (index, "in"))  # without a capacity it is infinite
@@ -177,6 +184,19 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
     for index in mine:
         if (index, "in") in after:
             stage[index] = "recurrence"
+
+
+def _is_biased_product(graph: Graph, node: Node) -> bool:
+    """A bias costs nothing where its product is computed."""
+    first, second = (*(graph.nodes[i] for i in node.inputs), None, None)[:2]
+    return (
+        node.op == "add"
+        and first is not None
+        and second is not None
+        and first.op == "matmul"
+        and batch_dim(second.shape) is None
+        and first.shape == node.shape
+    )
 
 
 def _is_state(label: str) -> bool:
@@ -307,25 +327,30 @@ def _distributed(weight: Value, pieces: list[_Piece]) -> Value:
 
 
 def _order_sums(graph: Graph) -> Graph:
+    """Sums with what depends on least first: on weights alone, then on x_t, then on a state."""
     on_state, readers = _on_state(graph), graph.readers()
+    with_rows = depends_on(
+        graph.nodes, (i for i, n in enumerate(graph.nodes) if batch_dim(n.shape) is not None)
+    )
     results = {index for _, index in graph.outputs}
     builder = Builder()
     values: list[Value] = []
-    terms: dict[int, list[tuple[Value, bool]]] = {}  # of each sum, and whether it is of a state
+    terms: dict[int, list[tuple[int, Value]]] = {}  # of each sum, with what they depend on
     for index, node in enumerate(graph.nodes):
         inputs = [values[i] for i in node.inputs]
         value = builder.copy(node, inputs)
-        if node.op == "add" and index in on_state:
-            parts: list[tuple[Value, bool]] = []
+        if node.op == "add" and index in with_rows:
+            parts: list[tuple[int, Value]] = []
             for i in node.inputs:
                 alone = i in terms and readers[i] == [index] and i not in results
-                parts += terms[i] if alone else [(values[i], i in on_state)]
+                rank = (i in with_rows) + (i in on_state)
+                parts += terms[i] if alone else [(rank, values[i])]
             terms[index] = parts
-            free = [part for part, of_state in parts if not of_state]
-            if len(free) > 1:
-                rest = [part for part, of_state in parts if of_state]
-                *first, last = rest
-                value = builder.copy(node, [_total([_total(free), *first]), last])
+            fixed, given, of_state = ([v for r, v in parts if r == rank] for rank in range(3))
+            if len(fixed) > 1 or (of_state and len(fixed + given) > 1):
+                # A product takes what it is added to as its start: the weights' sum comes second.
+                biases = [_total(fixed)] if fixed else []
+                value = _total([*given[:1], *biases, *given[1:], *of_state])
         values.append(value)
     return builder.finish({label: values[index] for label, index in graph.outputs})
 

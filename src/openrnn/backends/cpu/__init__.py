@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from openrnn.backends import staged
 from openrnn.backends.cpu.kernel import prepare, source
-from openrnn.backends.cpu.runtime import matmul
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence
@@ -14,7 +13,7 @@ from openrnn.state import StateSpec
 
 __all__ = ["ENGINE", "run", "source"]
 
-ENGINE = staged.Engine(prepare, matmul, fused=True)
+ENGINE = staged.Engine(prepare, fused=True)
 
 
 def run(

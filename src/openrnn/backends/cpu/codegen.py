@@ -1,131 +1,171 @@
-"""From a plan to C++: one function that runs all time steps."""
+"""From an assembly to C++: one function that runs all time steps for some rows of the batch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
 
-from openrnn.backends.cpu.plan import (
-    Access,
-    Buffer,
-    Dims,
-    Loop,
-    Nest,
-    Operand,
-    Plan,
-    Product,
-    Step,
-)
+from openrnn.backends.cpu.items import indent, items, number
+from openrnn.backends.cpu.plan import Assembly, Buffer, Plan
 from openrnn.backends.cpu.runtime import REAL
 
-_INFIX = {
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "div": "/",
-    "eq": "==",
-    "ne": "!=",
-    "lt": "<",
-    "le": "<=",
-    "gt": ">",
-    "ge": ">=",
-    "logical_and": "&",
-    "logical_or": "|",
-}
-_MASKS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
-_REDUCTIONS = {  # how a vector is taken in, how lanes are put together, and what changes nothing
-    "sum": ("{acc} + {x}", "sum", "0"),
-    "amax": ("maximum({acc}, {x})", "largest", "-kInfinity"),
-    "amin": ("minimum({acc}, {x})", "smallest", "kInfinity"),
-}
+
+def generate(assembly: Assembly, dtype: torch.dtype) -> str:
+    """The source of a kernel."""
+    return "\n".join(_Source(assembly, REAL[dtype]).lines()) + "\n"
 
 
-def generate(plan: Plan, dtype: torch.dtype) -> str:
-    """The source of a kernel for this plan."""
-    return "\n".join(_Source(plan, REAL[dtype]).lines()) + "\n"
+# Names in comments are quoted: one that ends in a backslash would take the next line into its own.
 
 
 class _Source:
-    def __init__(self, plan: Plan, real: str) -> None:
-        self.plan, self.real, self.graph = plan, real, plan.graph
+    def __init__(self, assembly: Assembly, real: str) -> None:
+        self.assembly, self.real = assembly, real
+        inputs, step, outputs = assembly.plans
+        self.first_weight = {
+            inputs.name: 0,
+            step.name: len(inputs.weights),
+            outputs.name: len(inputs.weights) + len(step.weights),
+        }
+        # What lies in chunks, by label and whether it is made: what comes in, and what goes out.
+        self.chunks: dict[tuple[str, bool], Buffer] = {}
+        for plan in (inputs, outputs):
+            for label, buffer in plan.rows.items():
+                self._chunk(label, label not in assembly.given, buffer.size)
+            for label, buffer in plan.outputs.items():
+                self._chunk(label, True, buffer.size)
+        for label, buffer in step.outputs.items():
+            if label in assembly.chunked:
+                self._chunk(label, True, buffer.size)
+
+    def _chunk(self, label: str, made: bool, size: int) -> None:
+        name = f"chunk{len(self.chunks)}"
+        self.chunks.setdefault((label, made), Buffer(name, "chunk", size))
 
     def lines(self) -> Iterator[str]:
+        inputs, step, outputs = self.assembly.plans
         yield f"typedef {self.real} real;"
         yield '#include "vectors.h"'
         yield "using namespace openrnn;"
         yield ""
-        for name, numbers in self.plan.tables.items():
-            listed = ", ".join(map(_number, numbers))
-            yield f"static const real {name}[] = {{{listed}}};"
+        for plan in self.assembly.plans:
+            for name, numbers in plan.tables.items():
+                yield f"static const real {name}[] = {{{', '.join(map(number, numbers))}}};"
         yield "// All steps, for some rows of the batch; those that end keep their last state."
-        yield "static void run_rows(const Call& call, int64_t first, int64_t count,"
+        yield "static void run_rows(const Call& call, int64_t first, int64_t count, int64_t most,"
         yield "                     const real* const* weights, real* memory, Product product) {"
-        yield from _indent(self._declarations())
+        yield from indent(self._memory())
         yield "  int64_t active = 0;"
-        yield "  for (int64_t i = 0; i < call.steps; i++) {"
-        yield "    const int64_t t = call.reverse ? call.steps - 1 - i : i;"
-        yield "    const int64_t now = clip(call.sizes[t] - first, count);"
-        yield from _indent(self._enter(), 2)
-        yield "    active = now;"
-        yield "    if (active == 0) continue;"
-        yield "    const int64_t at = call.offsets[t] + first;"
-        yield from _indent(self._pointers(), 2)
-        for item in self.plan.items:
-            if isinstance(item, Loop):
-                yield from _indent(self._loop(item), 2)
-            elif isinstance(item, Product):
-                yield from _indent(self._product(item), 2)
-            else:
-                yield from _indent(self._nest(item), 2)
-        yield from _indent(self._leave(), 2)
+        yield "  for (int64_t begin = 0, end; begin < call.steps; begin = end) {"
+        yield "    const int64_t rows = take_steps(call, begin, first, count, most, &end);"
+        if inputs.outputs:
+            yield "    // What does not depend on a state, for all rows of some steps."
+            yield from indent(self._phase(inputs), 2)
+        if step.items or step.states:
+            yield "    // These steps."
+            yield from indent(self._steps(), 2)
+        if outputs.outputs:
+            yield "    // What no later step depends on, for all these rows."
+            yield from indent(self._phase(outputs), 2)
         yield "  }"
         yield "}"
         yield ""
         yield from self._entry()
 
-    # --- the frame ---
+    # --- memory ---
 
-    def _declarations(self) -> Iterator[str]:
-        # Names in quotes: one that ends in a backslash would take the next line into its comment.
-        for buffer in self.plan.scratch:
-            yield f"real* const {buffer.name} = memory;  // {self._title(buffer)!a}"
-            yield f"memory += count * padded({buffer.size});"
-        for name, (now, following) in self.plan.states.items():
+    def _memory(self) -> Iterator[str]:
+        for (label, _), buffer in self.chunks.items():
+            yield f"real* const {buffer.name} = memory;  // {label!a}"
+            yield f"memory += most * padded({buffer.size});"
+        for plan, rows in zip(self.assembly.plans, ("most", "count", "most"), strict=True):
+            yield f"real* const {plan.name}_memory = memory;"
+            yield f"memory += {rows} * ({_padded(plan.scratch)});"
+        for name, (now, following) in self.assembly.step.states.items():
             for buffer in (now, following):
                 yield f"real* {buffer.name} = memory;  // {name!a}"
                 yield f"memory += count * padded({buffer.size});"
-        for place, (label, buffer) in enumerate(self.plan.wholes.items()):
+
+    def _inside(self, plan: Plan, rows: str) -> Iterator[str]:
+        """The names of a plan's own buffers, and of what it is given without rows."""
+        if plan.scratch:
+            yield f"real* free = {plan.name}_memory;"
+        for buffer in plan.scratch:
+            title = plan.graph.title(int(buffer.name.removeprefix("v")))
+            yield f"real* const {buffer.name} = free;  // {title!a}"
+            yield f"free += {rows} * padded({buffer.size});"
+        for label, buffer in plan.wholes.items():
+            place = self.assembly.wholes.index(label)
             yield f"const real* const {buffer.name} = call.wholes[{place}];  // {label!a}"
 
-    def _title(self, buffer: Buffer) -> str:
-        return self.graph.title(int(buffer.name.removeprefix("v")))
+    def _array(self, label: str, made: bool) -> str:
+        """The array of all rows that is given or made."""
+        if made:
+            return f"call.outputs[{self.assembly.made.index(label)}]"
+        return f"call.rows[{self.assembly.given.index(label)}]"
 
-    def _pointers(self) -> Iterator[str]:
-        for place, (label, buffer) in enumerate(self.plan.rows.items()):
-            yield (
-                f"const real* const {buffer.name} = call.rows[{place}] + at * {buffer.size};"
-                f"  // {label!a}"
-            )
-        for place, (label, buffer) in enumerate(self.plan.outputs.items()):
-            yield (
-                f"real* const {buffer.name} = call.outputs[{place}] + at * {buffer.size};"
-                f"  // {label!a}"
-            )
+    # --- phases ---
 
-    def _enter(self) -> Iterator[str]:
-        for place, (now, _) in enumerate(self.plan.states.values()):
+    def _phase(self, plan: Plan) -> Iterator[str]:
+        yield "{"
+        yield "  const int64_t active = rows;"
+        yield from indent(self._inside(plan, "most"))
+        for label, buffer in plan.rows.items():
+            made = label not in self.assembly.given
+            chunk = self.chunks[label, made]
+            if not made or (label in self.assembly.step.outputs and label in self.assembly.made):
+                array = self._array(label, made)
+                taken = f"{array}, {buffer.size}, {chunk.name}"
+                yield f"  gather(call, begin, end, first, count, {taken});"
+            yield f"  const real* const {buffer.name} = {chunk.name};  // {label!a}"
+        for label, buffer in plan.outputs.items():
+            chunk = self.chunks[label, True]
+            yield f"  real* const {buffer.name} = {chunk.name};  // {label!a}"
+        yield from indent(items(plan, self.first_weight[plan.name]))
+        for label, buffer in plan.outputs.items():
+            if label in self.assembly.made:
+                left = f"{self.chunks[label, True].name}, {buffer.size}"
+                array = self._array(label, True)
+                yield f"  scatter(call, begin, end, first, count, {left}, {array});"
+        yield "}"
+
+    def _steps(self) -> Iterator[str]:
+        plan = self.assembly.step
+        yield "for (int64_t i = begin, done = 0; i < end; i++) {"
+        yield "  const int64_t now = rows_at(call, i, first, count);"
+        yield from indent(self._enter(plan))
+        yield "  active = now;"
+        yield "  if (active == 0) continue;"
+        yield "  const int64_t at = call.offsets[step_of(call, i)] + first;"
+        yield from indent(self._inside(plan, "count"))
+        for label, buffer in plan.rows.items():
+            where = self._rows(label, buffer, False)
+            yield f"  const real* const {buffer.name} = {where};  // {label!a}"
+        for label, buffer in plan.outputs.items():
+            yield f"  real* const {buffer.name} = {self._rows(label, buffer, True)};  // {label!a}"
+        yield from indent(items(plan, self.first_weight[plan.name]))
+        yield from indent(self._leave(plan))
+        yield "  done += active;"
+        yield "}"
+
+    def _rows(self, label: str, buffer: Buffer, made: bool) -> str:
+        """Where the rows of a step are."""
+        if buffer.kind == "chunk":
+            return f"{self.chunks[label, True].name} + done * padded({buffer.size})"
+        return f"{self._array(label, made)} + at * {buffer.size}"
+
+    def _enter(self, plan: Plan) -> Iterator[str]:
+        for place, (now, _) in enumerate(plan.states.values()):
             yield "for (int64_t r = active; r < now; r++)"
             yield (
                 f"  copy({now.name} + r * padded({now.size}), "
                 f"call.initial[{place}] + (first + r) * {now.size}, {now.size});"
             )
 
-    def _leave(self) -> Iterator[str]:
-        yield "const int64_t u = call.reverse ? t - 1 : t + 1;"
-        yield "const int64_t then = i + 1 < call.steps ? clip(call.sizes[u] - first, count) : 0;"
-        for place, (now, following) in enumerate(self.plan.states.values()):
+    def _leave(self, plan: Plan) -> Iterator[str]:
+        yield "const int64_t then = i + 1 < call.steps ? rows_at(call, i + 1, first, count) : 0;"
+        for place, (now, following) in enumerate(plan.states.values()):
             yield "for (int64_t r = then; r < active; r++)"
             yield (
                 f"  copy(call.final[{place}] + (first + r) * {now.size}, "
@@ -134,287 +174,32 @@ class _Source:
             yield f"real* const last{place} = {now.name};"
             yield f"{now.name} = {following.name}, {following.name} = last{place};"
 
+    # --- what the runtime has to know ---
+
     def _entry(self) -> Iterator[str]:
-        plan = self.plan
-        for place, weight in enumerate(plan.weights):
+        plans = self.assembly.plans
+        weights = [(plan, weight) for plan in plans for weight in plan.weights]
+        for place, (_, weight) in enumerate(weights):
             listed = ", ".join(map(str, weight.offsets))
             yield f"static const int64_t offsets{place}[] = {{{listed}}};"
         yield "static const Weight weights[] = {"
-        for place, weight in enumerate(plan.weights):
+        for place, (plan, weight) in enumerate(weights):
             is_table = weight.buffer.kind == "table"
             table = weight.buffer.name if is_table else "nullptr"
-            whole = -1 if is_table else list(plan.wholes.values()).index(weight.buffer)
+            labels = {buffer: label for label, buffer in plan.wholes.items()}
+            whole = -1 if is_table else self.assembly.wholes.index(labels[weight.buffer])
+            plain = str(weight.is_plain and not is_table).lower()
             sizes = (weight.depth, weight.columns, *weight.strides, len(weight.offsets))
-            numbers = ", ".join(map(str, (whole, plan.strided.get(place, -1), *sizes)))
-            yield f"    {{{table}, {numbers}, offsets{place}}},"
+            numbers = ", ".join(map(str, sizes))
+            yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}}},"
         yield "    {}};"
-        held = [*plan.scratch, *(b for pair in plan.states.values() for b in pair)]
-        memory = " + ".join(f"padded({b.size})" for b in held) or "0"
-        fields = f"run_rows, {memory}, {len(plan.weights)}, weights"
+        inputs, step, outputs = plans
+        states = [buffer for pair in step.states.values() for buffer in pair]
+        of_row = _padded([*step.scratch, *states])
+        of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
+        fields = f"run_rows, {of_row}, {of_chunk}, {len(weights)}, weights"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
-    # --- products ---
 
-    def _product(self, item: Product) -> Iterator[str]:
-        yield self._comment(item.index)
-        for left, matrix, result in item.places:
-            weight = f"weights[{item.right}]"
-            if matrix:
-                weight += f" + {matrix} * packed_size({item.depth}, {item.columns})"
-            source, target = item.left.buffer, item.result.buffer
-            given = f"{source.name} + {left}, {_row(source)}, {item.left.strides[0]}, {weight}"
-            made = f"{target.name} + {result}, {_row(target)}, {item.columns}"
-            yield f"product(active, {given}, {item.depth}, {made});"
-
-    def _comment(self, index: int) -> str:
-        node = self.graph.nodes[index]
-        return f"// {self.graph.title(index)} = {node.op}" + (f", {node.line}" if node.line else "")
-
-    # --- loops ---
-
-    def _loop(self, loop: Loop) -> Iterator[str]:
-        accesses = [o.value for s in loop.steps for o in s.operands if isinstance(o.value, Access)]
-        accesses += [a for s in loop.steps for a in s.stores if not s.reduces]
-        kept = len(loop.dims) if loop.kept is None else loop.kept
-        groups = _collapse(loop.dims, kept, [a.strides for a in accesses])
-        yield "for (int64_t r = 0; r < active; r++) {"
-        yield from _indent(self._nested(loop, groups, kept))
-        yield "}"
-
-    def _nested(self, loop: Loop, groups: list[range], kept: int) -> Iterator[str]:
-        """The loops over groups of dims: those kept, then those reduced, the last in vectors."""
-        outer = [g for g in groups if g.stop <= kept]
-        inner = [g for g in groups if g.start >= kept]
-        reductions = [step for step in loop.steps if step.reduces]
-        vectors = inner or outer[-1:]
-        if not inner:
-            outer = outer[:-1]
-        depth = 0
-        for group in outer:
-            yield "  " * depth + self._for(loop, group)
-            depth += 1
-        lines: list[str] = []
-        for step in reductions:
-            assert step.node is not None
-            lines.append(f"vec sum{step.index} = splat({_REDUCTIONS[step.node.op][2]});")
-        for place, group in enumerate(vectors[:-1]):
-            lines.append("  " * place + self._for(loop, group))
-        last = vectors[-1] if vectors else range(len(loop.dims), len(loop.dims))
-        size = math.prod(loop.dims[d] for d in last)
-        lines.append(f"along({size}, [&](auto width, int64_t j) __attribute__((always_inline)) {{")
-        for step in loop.steps:
-            lines += _indent(self._step(loop, groups, last, step))
-        lines.append("});")
-        lines += ["}" for _ in vectors[:-1]]
-        for step in reductions:
-            assert step.node is not None
-            total = f"{_REDUCTIONS[step.node.op][1]}(sum{step.index})"
-            for access in step.stores:
-                where = self._address(access, [g for g in groups if g.stop <= kept], None)
-                lines.append(f"{where}[0] = {total};")
-        yield from _indent(lines, depth)
-        for place in range(depth - 1, -1, -1):
-            yield "  " * place + "}"
-
-    def _for(self, loop: Loop, group: range) -> str:
-        size = math.prod(loop.dims[d] for d in group)
-        name = f"i{group.start}"
-        return f"for (int64_t {name} = 0; {name} < {size}; {name}++) {{"
-
-    def _address(self, access: Access, groups: list[range], last: range | None) -> str:
-        """Where an access is, but for its way along the vectors."""
-        buffer = access.buffer
-        terms = [buffer.name]
-        if buffer.kind not in ("whole", "table"):
-            terms.append(f"r * {_row(buffer)}")
-        if access.offset:
-            terms.append(str(access.offset))
-        for group in groups:
-            if group != last and len(group) and access.strides[group.stop - 1]:
-                terms.append(f"i{group.start} * {access.strides[group.stop - 1]}")
-        return f"({' + '.join(terms)})"
-
-    def _step(self, loop: Loop, groups: list[range], last: range, step: Step) -> Iterator[str]:
-        operands = [self._operand(o, groups, last) for o in step.operands]
-        name = f"x{step.index}" if step.node is not None else "copied"
-        node = step.node
-        if step.reduces:
-            assert node is not None
-            take, _, neutral = _REDUCTIONS[node.op]
-            x = f"only(width, {operands[0]}, {neutral})"
-            yield f"sum{step.index} = {take.format(acc=f'sum{step.index}', x=x)};"
-            return
-        is_bool = node is not None and node.dtype == torch.bool
-        comment = f"  // {node.name}" if node is not None and node.name else ""
-        kind = "mask" if is_bool else "vec"
-        expression = operands[0] if node is None else self._expression(step, operands)
-        yield f"const {kind} {name} = {expression};{comment}"
-        for access in step.stores:
-            value = f"to_number({name})" if is_bool else name
-            where = self._address(access, groups, last)
-            stride = access.strides[last.stop - 1] if len(last) else 1
-            if stride == 1:
-                yield f"store(width, {where} + j, {value});"
-            else:
-                yield f"store(width, {where} + j * {stride}, {stride}, {value});"
-
-    def _operand(self, operand: Operand, groups: list[range], last: range) -> str:
-        value = operand.value
-        if isinstance(value, float):
-            if operand.is_bool:
-                return f"splat_mask({str(bool(value)).lower()})"
-            return f"splat({_number(value)})"
-        if isinstance(value, int):
-            return f"x{value}"
-        where = self._address(value, groups, last)
-        stride = value.strides[last.stop - 1] if len(last) else 0
-        if stride == 0:
-            text = f"splat({where}[0])"
-        elif stride == 1:
-            text = f"load(width, {where} + j)"
-        else:
-            text = f"load(width, {where} + j * {stride}, {stride})"
-        return f"to_mask({text})" if operand.is_bool else text
-
-    def _expression(self, step: Step, operands: list[str]) -> str:
-        node = step.node
-        assert node is not None
-        if node.op in _INFIX:
-            if node.op in ("eq", "ne") and step.operands[0].is_bool:
-                operands = [f"to_number({o})" for o in operands]
-            return f"{operands[0]} {_INFIX[node.op]} {operands[1]}"
-        if node.op == "neg":
-            return f"-{operands[0]}"
-        if node.op == "logical_not":
-            return f"~{operands[0]}"
-        if node.op == "where":
-            return f"choose({', '.join(operands)})"
-        if node.op in _REDUCTIONS:  # over a single number
-            return operands[0]
-        if node.op == "convert":
-            was, is_now = step.operands[0].is_bool, node.dtype == torch.bool
-            if was == is_now:
-                return operands[0]
-            return f"{'to_number' if was else 'to_mask'}({operands[0]})"
-        return f"{node.op}({', '.join(operands)})"
-
-    # --- loops over single numbers ---
-
-    def _nest(self, item: Nest) -> Iterator[str]:
-        yield self._comment(item.index)
-        yield "for (int64_t r = 0; r < active; r++) {"
-        kind = item.node.op
-        lines = {
-            "matmul": self._inner_product,
-            "cumsum": self._running_sum,
-            "first_max": self._first_max,
-        }.get(kind, self._reduce)(item)
-        yield from _indent(lines)
-        yield "}"
-
-    def _at(self, access: Access, variables: list[str]) -> str:
-        terms = [access.buffer.name]
-        if access.buffer.kind not in ("whole", "table"):
-            terms.append(f"r * {_row(access.buffer)}")
-        terms.append(str(access.offset))
-        terms += [
-            f"{v} * {s}" for v, s in zip(variables, access.strides, strict=True) if s and v != "0"
-        ]
-        return f"({' + '.join(terms)})[0]"
-
-    def _over(self, dims: Dims, skip: tuple[int, ...] = ()) -> tuple[list[str], list[str]]:
-        variables = [f"i{d}" for d in range(len(dims))]
-        heads = [
-            f"for (int64_t i{d} = 0; i{d} < {size}; i{d}++)"
-            for d, size in enumerate(dims)
-            if d not in skip
-        ]
-        return variables, heads
-
-    def _inner_product(self, item: Nest) -> Iterator[str]:
-        a, b = item.operands
-        variables, heads = self._over(item.dims)
-        depth = self.graph.nodes[item.node.inputs[0]].shape[-1]
-        yield from heads
-        yield "{"
-        yield "  real total = 0;"
-        left, right = [*variables[:-1], "k"], [*variables[:-2], "k", variables[-1]]
-        yield f"  for (int64_t k = 0; k < {depth}; k++)"
-        yield f"    total += {self._at(a, left)} * {self._at(b, right)};"
-        yield f"  {self._at(item.result, variables)} = total;"
-        yield "}"
-
-    def _running_sum(self, item: Nest) -> Iterator[str]:
-        dim = item.node["dim"]
-        variables, heads = self._over(item.dims, (dim,))
-        yield from heads
-        yield "{"
-        yield "  real total = 0;"
-        yield f"  for (int64_t i{dim} = 0; i{dim} < {item.dims[dim]}; i{dim}++) {{"
-        yield f"    total += {self._at(item.operands[0], variables)};"
-        yield f"    {self._at(item.result, variables)} = total;"
-        yield "  }"
-        yield "}"
-
-    def _first_max(self, item: Nest) -> Iterator[str]:
-        dim = item.node["dim"]
-        variables, heads = self._over(item.dims, (dim,))
-        value = self._at(item.operands[0], variables)
-        loop = f"for (int64_t i{dim} = 0; i{dim} < {item.dims[dim]}; i{dim}++)"
-        yield from heads
-        yield "{"
-        yield "  int64_t best = 0;"
-        yield "  real top = -kInfinity;"
-        yield f"  {loop}"
-        yield f"    if ((!(top != top) && {value} != {value}) || {value} > top)"
-        yield f"      best = i{dim}, top = {value};"
-        yield f"  {loop}"
-        yield f"    {self._at(item.result, variables)} = i{dim} == best;"
-        yield "}"
-
-    def _reduce(self, item: Nest) -> Iterator[str]:
-        over = item.node["dims"]
-        variables, heads = self._over(item.dims, over)
-        _, inner = self._over(item.dims, tuple(d for d in range(len(item.dims)) if d not in over))
-        neutral = _REDUCTIONS[item.node.op][2]
-        value = self._at(item.operands[0], variables)
-        better = {"sum": f"total + {value}"}
-        for op, sign in (("amax", ">"), ("amin", "<")):
-            better[op] = f"({value} {sign} total || {value} != {value}) ? {value} : total"
-        yield from heads
-        yield "{"
-        yield f"  real total = {neutral};"
-        yield from _indent(inner)
-        yield f"    total = {better[item.node.op]};"
-        target = ["0" if d in over else v for d, v in enumerate(variables)]
-        yield f"  {self._at(item.result, target)} = total;"
-        yield "}"
-
-
-def _collapse(dims: Dims, kept: int, walks: list[Dims]) -> list[range]:
-    """Groups of neighbouring dims that all walks go through as if they were one."""
-    groups: list[range] = []
-    for dim in range(len(dims)):
-        joined = groups and dim != kept and all(w[dim - 1] == w[dim] * dims[dim] for w in walks)
-        if joined:
-            groups[-1] = range(groups[-1].start, dim + 1)
-        else:
-            groups.append(range(dim, dim + 1))
-    return groups
-
-
-def _row(buffer: Buffer) -> str:
-    """How far apart two rows of a buffer are."""
-    return str(buffer.size) if buffer.kind in ("rows", "output") else f"padded({buffer.size})"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return 'real(__builtin_nan(""))'
-    if math.isinf(value):
-        return "kInfinity" if value > 0 else "-kInfinity"
-    return f"real({value!r})"
-
-
-def _indent(lines: Iterator[str] | list[str], depth: int = 1) -> Iterator[str]:
-    return ("  " * depth + line for line in lines)
+def _padded(buffers: list[Buffer]) -> str:
+    return " + ".join(f"padded({buffer.size})" for buffer in buffers) or "0"

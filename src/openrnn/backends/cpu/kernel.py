@@ -1,4 +1,4 @@
-"""A compiled recurrence, and the call of it."""
+"""A compiled kernel, and the call of it."""
 
 from __future__ import annotations
 
@@ -12,91 +12,134 @@ import torch
 from torch import Tensor
 
 from openrnn.backends.cpu import build
+from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
-from openrnn.backends.cpu.lower import lower
-from openrnn.backends.cpu.plan import Plan
-from openrnn.backends.cpu.rewrite import rewrite
-from openrnn.backends.cpu.runtime import REAL, empty, pool, runtime
+from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
 from openrnn.backends.stepwise import Named
 from openrnn.errors import BackendError
-from openrnn.step.graph import Graph, Node
-from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
+from openrnn.step.evaluate import evaluator
+from openrnn.step.graph import Node
+from openrnn.step.shape import Batch, Shape, row_dims, rows_dim
+from openrnn.step.split import Stages
 
 
-def plan_of(
-    graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]
-) -> tuple[Plan, torch.dtype]:
-    """The plan of a recurrence, and the dtype that it computes in; see `staged.Engine.prepare`."""
-    results = dict(graph.outputs)
-    nexts = {name: graph.nodes[results[f"state.{name}"]] for name in carried}
-    dtype = next(iter(nexts.values())).dtype
-    if dtype not in REAL:
-        raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
-    states = {name: features(node.shape) for name, node in nexts.items()}
-    return lower(rewrite(graph), dtype, states, wanted), dtype
-
-
-def source(graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    """The C++ of a recurrence, for people to read."""
-    return generate(*plan_of(graph, carried, wanted))
+def source(stages: Stages, states: tuple[str, ...]) -> str:
+    """The C++ of these stages, for people to read; see `staged.Engine.prepare`."""
+    _, assembly, dtype = assemble(stages, states)
+    return generate(assembly, dtype)
 
 
 class Kernel:
-    """The recurrence of one step graph, for any number of steps and rows."""
+    """See `staged.Scan`."""
 
-    def __init__(self, graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-        self.plan, dtype = plan_of(graph, carried, wanted)
-        self._dtype = dtype
-        self._library = build.load(generate(self.plan, dtype))
+    def __init__(self, stages: Stages, states: tuple[str, ...]) -> None:
+        phases, assembly, self._dtype = assemble(stages, states)
+        self._library = build.load(generate(assembly, self._dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
-        self._run = runtime(dtype).run
-        plan, nodes = self.plan, self.plan.graph.nodes
-        shapes = {node.label: node.shape for node in nodes if node.op == "input"}
-        self._rows = [(label, _fold(shapes[label])) for label in plan.rows]
-        strided = [plan.weights[index].buffer for index in plan.strided]
-        self._strided = [label for label, buffer in plan.wholes.items() if buffer in strided]
-        self._strided.sort(key=lambda label: strided.index(plan.wholes[label]))
-        self._wholes = [(label, label in self._strided) for label in plan.wholes]
-        results = dict(plan.graph.outputs)
-        self._outputs = [
-            (label, buffer.size, _spread(nodes[results[label]], dtype))
+        self._run = runtime(self._dtype).run
+        cpu = torch.device("cpu")
+        self._before, self._after = (
+            [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
+            for graphs in ((stages.parameters, phases.before), (phases.after, phases.later))
+        )
+        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
+        shapes = {node.label: node.shape for node in nodes}
+        for over in phases.over_rows:  # what no loop reads is (B, features)
+            for label in filter(None, (over.left, over.right)):
+                shapes.setdefault(label, (Batch(), 1))
+        self._given = [(label, _fold(shapes[label])) for label in assembly.given]
+        self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
+        self._states = tuple(assembly.step.states)
+        results = {
+            label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
+            for plan in assembly.plans
             for label, buffer in plan.outputs.items()
+        }
+        self._made = [
+            (label, results[label][0], _spread(results[label][1], self._dtype))
+            for label in assembly.made
+        ]
+        places = {label: place for place, label in enumerate(assembly.given)}
+        places |= {label: len(places) + place for place, label in enumerate(assembly.made)
+                   if label.startswith("value.")}  # fmt: skip
+        self._sums = [
+            (over.label, over.shape, over.left and places[over.left], places[over.right])
+            for over in phases.over_rows
         ]
 
     def __call__(
-        self, known: Named, state: Named, sizes: list[int], *, reverse: bool
-    ) -> tuple[Named, Named]:
-        """See `staged.Recur`."""
+        self, given: Named, sizes: list[int], *, reverse: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         total, dtype = sum(sizes), self._dtype
-        given = [_plain(fold(known[label]) if fold else known[label], dtype)
-                 for label, fold in self._rows]  # fmt: skip
-        given += [known[label] if any_way else _plain(known[label], dtype)
-                  for label, any_way in self._wholes]  # fmt: skip
-        initial = [_plain(state[name], dtype) for name in self.plan.states]
-        outputs = [empty(total, size, dtype) for _, size, _ in self._outputs]
+        known, results = dict(given), dict[str, Tensor]()
+
+        def note(outputs: Named) -> None:
+            """What another stage reads, and what is a result: their names may be those of inputs."""
+            for label, tensor in outputs.items():
+                (known if label.startswith("value.") else results)[label] = tensor
+
+        for evaluate in self._before:
+            note(evaluate(known, total))
+        rows = [_plain(fold(known[label]) if fold else known[label], dtype)
+                for label, fold in self._given]  # fmt: skip
+        wholes = [known[label] if any_layout else _plain(known[label], dtype)
+                  for label, any_layout in self._wholes]  # fmt: skip
+        initial = [_plain(known[f"state.{name}"], dtype) for name in self._states]
+        made = [empty(total, size, dtype) for _, size, _ in self._made]
         final = [torch.empty_like(tensor) for tensor in initial]
-        tensors = (*given, *outputs, *initial, *final)
-        pointers = (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
-        strides = [stride for label in self._strided for stride in known[label].stride()]
+        sums = [torch.empty(shape, dtype=dtype) for _, shape, _, _ in self._sums]
+        self._call(sizes, reverse, rows, wholes, made, initial, final, sums)
+        note(
+            {
+                label: spread(tensor) if spread else tensor
+                for (label, _, spread), tensor in zip(self._made, made, strict=True)
+            }
+        )
+        note({label: tensor for (label, *_), tensor in zip(self._sums, sums, strict=True)})
+        for evaluate in self._after:
+            note(evaluate(known, total))
+        return results, dict(zip(self._states, final, strict=True))
+
+    def _call(
+        self,
+        sizes: list[int],
+        reverse: bool,
+        rows: list[Tensor],
+        wholes: list[Tensor],
+        made: list[Tensor],
+        initial: list[Tensor],
+        final: list[Tensor],
+        sums: list[Tensor],
+    ) -> None:
+        tensors = (*rows, *made, *wholes, *initial, *final)
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        pointers = (ctypes.c_void_p * len(tensors))(*addresses)
+        strides = [stride for tensor in wholes for stride in (0, 0, *tensor.stride())[-2:]]
+        over = (_OverRows * len(sums))(*[
+            (left if left is None else addresses[left], addresses[right], result.data_ptr(), *shape)
+            for (_, shape, left, right), result in zip(self._sums, sums, strict=True)
+        ])  # fmt: skip
         start, word = ctypes.addressof(pointers), ctypes.sizeof(ctypes.c_void_p)
-        counts = len(self._rows), len(self._wholes), len(outputs), len(initial)
-        places = [start + word * count for count in accumulate(counts, initial=0)]
+        counts = len(rows), len(made), len(wholes), len(initial)
+        of_rows, of_made, of_wholes, of_initial, of_final = (
+            start + word * count for count in accumulate(counts, initial=0)
+        )
         call = _Call(
             len(sizes),
             reverse,
             torch.get_num_threads(),
             *_time(tuple(sizes)),
-            *places[:2],
+            of_rows,
+            of_wholes,
             (ctypes.c_int64 * len(strides))(*strides),
-            *places[2:],
+            of_made,
+            of_initial,
+            of_final,
+            len(sums),
+            over,
             pool(),
         )
         self._run(ctypes.byref(call), self._kernel)
-        found = {
-            label: spread(tensor) if spread else tensor
-            for (label, _, spread), tensor in zip(self._outputs, outputs, strict=True)
-        }
-        return found, dict(zip(self.plan.states, final, strict=True))
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -134,6 +177,18 @@ def _spread(node: Node, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None
     return spread
 
 
+class _OverRows(ctypes.Structure):
+    """`openrnn::OverRows` in vectors.h."""
+
+    _fields_ = (
+        ("left", ctypes.c_void_p),
+        ("right", ctypes.c_void_p),
+        ("result", ctypes.c_void_p),
+        ("m", ctypes.c_int64),
+        ("n", ctypes.c_int64),
+    )
+
+
 class _Call(ctypes.Structure):
     """`openrnn::Call` in vectors.h."""
 
@@ -149,6 +204,8 @@ class _Call(ctypes.Structure):
         ("outputs", ctypes.c_void_p),
         ("initial", ctypes.c_void_p),
         ("final", ctypes.c_void_p),
+        ("sums", ctypes.c_int64),
+        ("over_rows", ctypes.POINTER(_OverRows)),
         ("pool", ctypes.c_void_p),
     )
 
@@ -160,20 +217,18 @@ def _time(sizes: tuple[int, ...]) -> tuple[Any, Any]:
     return (ctypes.c_int64 * count)(*sizes), (ctypes.c_int64 * (count + 1))(0, *accumulate(sizes))
 
 
-@lru_cache(maxsize=1024)
-def _kernel(
-    graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]
-) -> Kernel | BackendError:
+@lru_cache(maxsize=1024)  # by the identity of the stages
+def _kernel(stages: Stages, states: tuple[str, ...]) -> Kernel | BackendError:
     """A refusal is kept too: it would be the same the next time."""
     try:
-        return Kernel(graph, carried, wanted)
+        return Kernel(stages, states)
     except BackendError as error:
         return error
 
 
-def prepare(graph: Graph, carried: tuple[str, ...], wanted: tuple[str, ...]) -> Kernel:
-    """See `staged.Prepare`."""
-    found = _kernel(graph, carried, wanted)
+def prepare(stages: Stages, states: tuple[str, ...]) -> Kernel:
+    """See `staged.Engine`."""
+    found = _kernel(stages, states)
     if isinstance(found, BackendError):
         raise BackendError(str(found)) from found
     return found

@@ -22,6 +22,7 @@ from openrnn.backends.cpu.plan import (
     Loop,
     Nest,
     Operand,
+    Place,
     Plan,
     Product,
     Step,
@@ -30,13 +31,19 @@ from openrnn.backends.cpu.plan import (
     squeezed,
     strides_of,
 )
+from openrnn.backends.cpu.rewrite import added_product
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
 from openrnn.step.shape import batch_dim, row_dims
 
 
 def lower(
-    graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
+    graph: Graph,
+    dtype: torch.dtype,
+    states: Mapping[str, int],
+    wanted: Collection[str],
+    chunked: Collection[str],
+    name: str,
 ) -> Plan:
     """The plan of a graph that computes in this dtype.
 
@@ -44,20 +51,28 @@ def lower(
         graph: of one step.
         dtype: of all its numbers; conditions are 0 and 1.
         states: the features of each state that is carried, by name.
-        wanted: the outputs of which all rows are wanted.
+        wanted: the outputs that are wanted, beside the next states.
+        chunked: the inputs and outputs whose rows lie in a buffer of the kernel's own.
+        name: of the plan: names that are known everywhere in a kernel start with it.
 
     Raises:
         BackendError: it computes in other dtypes too, or multiplies in a way that has no kernel.
     """
-    return _Lowering(graph, dtype, states, wanted).plan
+    return _Lowering(graph, dtype, states, wanted, chunked, name).plan
 
 
 class _Lowering:
     def __init__(
-        self, graph: Graph, dtype: torch.dtype, states: Mapping[str, int], wanted: Collection[str]
+        self,
+        graph: Graph,
+        dtype: torch.dtype,
+        states: Mapping[str, int],
+        wanted: Collection[str],
+        chunked: Collection[str],
+        name: str,
     ) -> None:
-        self.graph, self.dtype, self._wanted = graph, dtype, wanted
-        self.plan = Plan(graph)
+        self.graph, self.dtype, self._wanted, self._chunked = graph, dtype, wanted, chunked
+        self.plan = Plan(graph, name)
         for name, size in states.items():
             place = len(self.plan.states)
             now = Buffer(f"state{place}", "state", size)
@@ -70,6 +85,7 @@ class _Lowering:
         self._check_dtypes()
         self._inputs()
         self._walks = [self._walk(index) for index in range(len(graph.nodes))]
+        self._started = self._find_started()
         self._kinds = [self._kind(index) for index in range(len(graph.nodes))]
         self._levels = [0] * len(graph.nodes)
         self._schedule()
@@ -91,7 +107,7 @@ class _Lowering:
             dims = self._dims[index]
             size = math.prod(dims)
             if node.op == "constant":
-                buffer = Buffer(f"table{index}", "table", size)
+                buffer = Buffer(f"{self.plan.name}_table{index}", "table", size)
                 if node.shape != ():
                     self.plan.tables[buffer.name] = tuple(map(float, node["value"]))
             elif node.op != "input":
@@ -99,7 +115,8 @@ class _Lowering:
             elif node["kind"] == "state":
                 buffer = self.plan.states[node["name"]][0]
             elif batch_dim(node.shape) is not None:
-                buffer = self.plan.rows[node.label] = Buffer(f"rows{index}", "rows", size)
+                kind = "chunk" if node.label in self._chunked else "rows"
+                buffer = self.plan.rows[node.label] = Buffer(f"rows{index}", kind, size)
             else:
                 buffer = self.plan.wholes[node.label] = Buffer(f"whole{index}", "whole", size)
             self._home[index] = Access(buffer, 0, strides_of(dims))
@@ -140,6 +157,10 @@ class _Lowering:
             return "given"
         if self._walks[index][0] != index:
             return "view"
+        if index in self._started:
+            return "product"
+        if index in (product for product, _ in self._started.values()):
+            return "folded"  # into the product that is added to something
         if node.op in ("sum", "amax", "amin"):
             dims = self._dims[node.inputs[0]]
             real = [d for d in range(len(dims)) if dims[d] != 1]
@@ -152,6 +173,23 @@ class _Lowering:
         kinds = {"reshape": "copy", "cat": "pieces", "unslice": "pieces"}
         kinds |= {"cumsum": "nest", "first_max": "nest"}
         return kinds.get(node.op, "elementwise")
+
+    def _find_started(self) -> dict[int, tuple[int, int]]:
+        """Sums of a product and what is there already, which the product takes as its start."""
+        found: dict[int, tuple[int, int]] = {}
+        readers = self.graph.readers()
+        for index in range(len(self.graph.nodes)):
+            pair = added_product(self.graph, readers, index)
+            if pair is None or self._weighted(pair[0]) != self.graph.nodes[pair[0]].inputs:
+                continue
+            product, other = pair
+            base = self._walks[other][0]
+            known = self.graph.nodes[base].op == "input" or base in found
+            dims = self._dims[index]
+            strides = expanded(self._dims[other], self._walks[other][2], dims)
+            if known and (strides[-1] == 1 or dims[-1] == 1):
+                found[index] = pair
+        return found
 
     def _weighted(self, index: int) -> tuple[int, int] | None:
         """Which factor has the rows, and which is a weight, if one of them is."""
@@ -191,9 +229,12 @@ class _Lowering:
 
     def _reads(self, index: int) -> list[int]:
         """The inputs that are computed here; of given ones there is nothing to wait for."""
-        if self._kinds[index] in ("given", "view"):
+        if self._kinds[index] in ("given", "view", "folded"):
             return []
         inputs = self.graph.nodes[index].inputs
+        if index in self._started:
+            product, start = self._started[index]
+            inputs = (self.graph.nodes[product].inputs[0], start)
         return [i for i in inputs if self._kinds[self._walks[i][0]] != "given"]
 
     def _schedule(self) -> None:
@@ -222,7 +263,8 @@ class _Lowering:
             if kind == "state" and name in self.plan.states:
                 self._put(index, self.plan.states[name][1])
             if label in self._wanted:
-                self.plan.outputs[label] = Buffer(f"out{len(self.plan.outputs)}", "output", size)
+                place = "chunk" if label in self._chunked else "output"
+                self.plan.outputs[label] = Buffer(f"out{len(self.plan.outputs)}", place, size)
                 self._put(index, self.plan.outputs[label])
         stored = {
             self._walks[i][0]
@@ -367,8 +409,9 @@ class _Lowering:
         return Loop(squeezed(dims, dims), None, [Step(-1, None, [operand], [store])])
 
     def _product(self, index: int) -> Product:
-        node = self.graph.nodes[index]
-        found = self._weighted(index)
+        product_at, start_at = self._started.get(index, (index, None))
+        node = self.graph.nodes[product_at]
+        found = self._weighted(product_at)
         assert found is not None
         rows, whole = found
         turned = node.inputs[0] != rows  # W x instead of x W
@@ -377,19 +420,19 @@ class _Lowering:
         depth_dim, row_dim = (-2, -1) if turned else (-1, -2)
         depth, columns = self._dims[rows][depth_dim], self._dims[index][depth_dim]
         w_depth, w_column = (-1, -2) if turned else (-2, -1)
+        start = None if start_at is None else self._access(start_at, self._dims[index])
         groups = self._dims[index][:-2]
         places, offsets = [], dict[int, int]()
+
+        def offset(access: Access, at: tuple[int, ...], row: int) -> int:
+            return access.offset + _dot(at, access.strides) + row * access.strides[row_dim]
+
         for at in product(*map(range, groups)):
             of_weight = weight.offset + _dot(at, weight.strides)
             matrix = offsets.setdefault(of_weight, len(offsets))
             for row in range(self._dims[rows][row_dim]):
-                places.append(
-                    (
-                        left.offset + _dot(at, left.strides) + row * left.strides[row_dim],
-                        matrix,
-                        home.offset + _dot(at, home.strides) + row * home.strides[row_dim],
-                    )
-                )
+                begin = 0 if start is None else offset(start, at, row)
+                places.append(Place(offset(left, at, row), matrix, offset(home, at, row), begin))
         packed = Weight(
             weight.buffer,
             tuple(offsets),
@@ -409,6 +452,7 @@ class _Lowering:
             Access(left.buffer, 0, (left.strides[depth_dim],)),
             self.plan.weights.index(packed),
             Access(home.buffer, 0, (1,)),
+            start,
             tuple(places),
         )
 

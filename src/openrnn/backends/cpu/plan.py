@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Union
 
 from openrnn.step.graph import Graph, Node
@@ -17,7 +16,7 @@ class Buffer:
     """An array: its name in C++, where it lives, and how many numbers it has for a row."""
 
     name: str
-    kind: str  # "rows", "whole", "table", "state", "output", "next" or "scratch"
+    kind: str  # "rows", "whole", "table", "state", "output", "next", "scratch" or "chunk"
     size: int
 
 
@@ -62,8 +61,21 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Place:
+    """One product of several: where it starts in each buffer, and which matrix of the weight."""
+
+    left: int
+    matrix: int
+    result: int
+    start: int
+
+
+@dataclass(frozen=True)
 class Product:
-    """Features times a weight that is the same for all rows, once for each of `places`."""
+    """Features times a weight that is the same for all rows, once for each of `places`.
+
+    It is added to what `start` has, whose last stride is 1.
+    """
 
     index: int
     depth: int
@@ -71,7 +83,8 @@ class Product:
     left: Access  # with the stride along the depth alone
     right: int  # place among the weights
     result: Access
-    places: tuple[tuple[int, int, int], ...]  # offsets in left, matrices of the weight, result
+    start: Access | None
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
@@ -103,9 +116,10 @@ class Weight:
 
 @dataclass
 class Plan:
-    """All that a kernel does at a step, in order."""
+    """All that a kernel does for some rows, in order."""
 
     graph: Graph
+    name: str
     rows: dict[str, Buffer] = field(default_factory=dict)  # inputs with rows, by label
     wholes: dict[str, Buffer] = field(default_factory=dict)  # inputs without
     weights: list[Weight] = field(default_factory=list)
@@ -115,22 +129,37 @@ class Plan:
     scratch: list[Buffer] = field(default_factory=list)
     items: list[Loop | Product | Nest] = field(default_factory=list)
 
-    @cached_property
-    def strided(self) -> dict[int, int]:
-        """The weights that may lie in memory in any way, with their places among these."""
+    def any_layout(self) -> set[str]:
+        """The inputs without rows that may lie in memory in any way: they are packed, whole."""
         in_loops = {
             access.buffer
             for item in self.items
             for access in _accesses(item)
             if access.buffer.kind == "whole"
         }
-        packed = [weight.buffer for weight in self.weights if not weight.is_plain]
-        found = (
-            index
-            for index, weight in enumerate(self.weights)
-            if weight.is_plain and weight.buffer not in in_loops and weight.buffer not in packed
-        )
-        return {index: place for place, index in enumerate(found)}
+        cut = {weight.buffer for weight in self.weights if not weight.is_plain}
+        return {label for label, buffer in self.wholes.items() if buffer not in in_loops | cut}
+
+
+@dataclass
+class Assembly:
+    """All that a kernel does: at each step, and before and after some steps for all their rows.
+
+    A label names what is given if it is among `given`, else what is made.
+    """
+
+    inputs: Plan
+    step: Plan
+    outputs: Plan
+    given: list[str]  # arrays of all rows, by label
+    made: list[str]
+    chunked: list[str]  # what is made, and only there for the rows of some steps
+    wholes: list[str]  # arrays without rows
+    any_layout: set[str]  # those that may lie in memory in any way
+
+    @property
+    def plans(self) -> tuple[Plan, Plan, Plan]:
+        return self.inputs, self.step, self.outputs
 
 
 def _accesses(item: Loop | Product | Nest) -> list[Access]:
@@ -138,7 +167,9 @@ def _accesses(item: Loop | Product | Nest) -> list[Access]:
     if isinstance(item, Loop):
         values = (operand.value for step in item.steps for operand in step.operands)
         return [value for value in values if isinstance(value, Access)]
-    return [item.left] if isinstance(item, Product) else list(item.operands)
+    if isinstance(item, Product):
+        return [item.left, *([item.start] if item.start else [])]
+    return list(item.operands)
 
 
 def strides_of(dims: Dims) -> Dims:

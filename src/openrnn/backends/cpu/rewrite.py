@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value
+from openrnn.step.shape import batch_dim
 
 
 def rewrite(graph: Graph) -> Graph:
@@ -31,6 +32,8 @@ def _only_sliced(graph: Graph) -> set[int]:
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
         if ops.TABLE[node.op].kind != "elementwise" or index in results or not readers[index]:
+            continue
+        if added_product(graph, readers, index):
             continue
         by_slices = all(
             graph.nodes[r].op == "slice" and graph.nodes[r]["dim"] == len(node.shape) - 1
@@ -72,3 +75,26 @@ def _slice(value: Value, node: Node, expandable: set[int]) -> Value:
         return value.slice(dim=here, start=start, stop=stop, step=step)
 
     return cut(value, dim, len(node.shape))
+
+
+def added_product(graph: Graph, readers: list[list[int]], index: int) -> tuple[int, int] | None:
+    """Of a sum: a product with a weight, which nothing else reads, and what it is added to.
+
+    That has to be there before the product is computed: an input, or another such sum.
+    """
+    node = graph.nodes[index]
+    if node.op != "add":
+        return None
+    results = {i for _, i in graph.outputs}
+    for product, other in (node.inputs, node.inputs[::-1]):
+        factors = graph.nodes[product]
+        if factors.op != "matmul" or batch_dim(graph.nodes[factors.inputs[1]].shape) is not None:
+            continue
+        alone = readers[product] == [index] and product not in results
+        source = other
+        while ops.TABLE[graph.nodes[source].op].kind == "view":
+            (source,) = graph.nodes[source].inputs
+        known = graph.nodes[source].op == "input" or added_product(graph, readers, source)
+        if alone and known and factors.shape == node.shape and product != other:
+            return product, other
+    return None

@@ -85,11 +85,12 @@ INLINE void keep(vec& v) {
 }
 
 // Some rows times `Panels` panels of `Vectors` vectors, kept in registers from the first depth to the
-// last, and then written, or added to what is there.
+// last, and then written, added to `start` if there is one.
 template <int Rows, int Panels, int Vectors>
 __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64_t depth_stride,
                                      const real* packed, int64_t depth, real* result,
-                                     int64_t result_stride, int64_t columns, bool add) {
+                                     int64_t result_stride, int64_t columns, const real* start,
+                                     int64_t start_stride) {
   constexpr int width = Panels * Vectors;
   vec sums[Rows][width] = {};
   for (int64_t k = 0; k < depth; k++) {
@@ -113,17 +114,18 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
 #pragma GCC unroll 16
     for (int v = 0; v < width; v++) {
       real* at = result + r * result_stride + v * kLanes;
+      const real* from = start ? start + r * start_stride + v * kLanes : nullptr;
       const int64_t rest = columns - v * kLanes;
       if (rest >= kLanes) {
-        store(Full{}, at, add ? load(Full{}, at) + sums[r][v] : sums[r][v]);
+        store(Full{}, at, start ? load(Full{}, from) + sums[r][v] : sums[r][v]);
       } else if (rest > 0) {
-        store(Part{rest}, at, add ? load(Part{rest}, at) + sums[r][v] : sums[r][v]);
+        store(Part{rest}, at, start ? load(Part{rest}, from) + sums[r][v] : sums[r][v]);
       }
     }
 }
 
 typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, real*, int64_t, int64_t,
-                      bool);
+                      const real*, int64_t);
 
 template <int Rows> INLINE Block block_of(int64_t vectors, int64_t panels) {
   constexpr int most = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;  // few rows take several panels at once
@@ -150,11 +152,11 @@ INLINE Block block_for(int64_t rows, int64_t vectors, int64_t panels) {
   __builtin_unreachable();
 }
 
-// result (rows, columns) = left (rows, depth) times a packed weight, or that much more. A row stride
-// of 0 says that left is packed.
+// result (rows, columns) = left (rows, depth) times a packed weight, added to `start` if there is
+// one. A row stride of 0 says that left is packed.
 void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
               const real* packed, int64_t depth, real* result, int64_t result_stride,
-              int64_t columns, bool add) {
+              int64_t columns, const real* start, int64_t start_stride) {
   const Groups groups(rows);
   const Panels panels(columns);
   const bool even = rows % groups.count == 0;
@@ -169,24 +171,19 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
       const int64_t height = groups.height(group);
       const Block run = block_for(height, vectors, taken);
       real* to = result + row * result_stride + column;
+      const real* begin = start ? start + row * start_stride + column : nullptr;
       if (row_stride == 0)
-        run(left + row * depth, 1, height, packed, depth, to, result_stride, width, add);
+        run(left + row * depth, 1, height, packed, depth, to, result_stride, width, begin,
+            start_stride);
       else
         run(left + row * row_stride, row_stride, depth_stride, packed, depth, to, result_stride,
-            width, add);
+            width, begin, start_stride);
       row += height;
     }
     packed += depth * taken * vectors * kLanes;
     column += width;
     panel += taken;
   }
-}
-
-void product(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
-             const real* packed, int64_t depth, real* result, int64_t result_stride,
-             int64_t columns) {
-  multiply(rows, left, row_stride, depth_stride, packed, depth, result, result_stride, columns,
-           false);
 }
 
 // --- memory and threads --------------------------------------------------------------------------
@@ -231,58 +228,17 @@ template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Wo
 // the next ones costs little.
 constexpr int64_t kMost = 96;
 
-}  // namespace
-}  // namespace openrnn
-
-using namespace openrnn;
-
-// Packs the weights, and splits the batch into blocks of rows, each of which one thread runs through
-// all steps. No row's result depends on which block it is in.
-extern "C" void run(const Call* given, const Kernel* kernel) {
-  const Call& call = *given;
-  if (call.steps == 0) return;
-  const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
-  const int64_t total = begin > end ? begin : end;
-  if (total == 0) return;
-  int64_t size = 0;
-  for (int64_t w = 0; w < kernel->weights; w++)
-    size += kernel->weight[w].matrices *
-            packed_size(kernel->weight[w].depth, kernel->weight[w].columns);
-  Memory packed(size);
-  std::vector<const real*> weights(kernel->weights + 1);
-  real* free = packed.data;
-  for (int64_t w = 0; w < kernel->weights; w++) {
-    const Weight& weight = kernel->weight[w];
-    const real* source = weight.table ? weight.table : call.wholes[weight.whole];
-    weights[w] = free;
-    for (int64_t m = 0; m < weight.matrices; m++) {
-      const bool any = weight.place >= 0;
-      pack(free, source + weight.offsets[m],
-           any ? call.strides[2 * weight.place] : weight.depth_stride,
-           any ? call.strides[2 * weight.place + 1] : weight.column_stride, weight.depth,
-           weight.columns);
-      free += packed_size(weight.depth, weight.columns);
-    }
-  }
-  const int64_t threads = call.threads < total ? call.threads : total;
-  int64_t blocks = (total + kMost - 1) / kMost;
-  blocks = (blocks + threads - 1) / threads * threads;  // as many for each thread
-  blocks = blocks < total ? blocks : total;
-  parallel(call.pool, call.threads, blocks, [&](int64_t block) {
-    const int64_t first = total * block / blocks, stop = total * (block + 1) / blocks;
-    Memory scratch((stop - first) * kernel->memory);
-    kernel->run_rows(call, first, stop - first, weights.data(), scratch.data, product);
-  });
-}
+// Rows of several steps that are prepared together where a step has fewer: enough for products.
+constexpr int64_t kChunk = 32;
 
 // result (rows, columns) = left (rows, depth) times right (depth, columns), each with its strides.
 //
 // Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
 // cache and a block of `left` in the second. Each thread has rows, or columns, of its own.
-extern "C" void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
-                       int64_t left_row, int64_t left_depth, const real* right,
-                       int64_t right_depth, int64_t right_column, real* result, int64_t threads,
-                       Pool pool) {
+void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
+            int64_t left_row, int64_t left_depth, const real* right,
+            int64_t right_depth, int64_t right_column, real* result, int64_t threads,
+            Pool pool) {
   constexpr int64_t kDepth = 256, kColumns = 64 * kPanel, kHigh = 24 * kRows;
   if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
   const bool by_rows = rows >= columns;
@@ -306,11 +262,91 @@ extern "C" void matmul(int64_t rows, int64_t depth, int64_t columns, const real*
             pack_left(of_left.data, from, left_row, left_depth, deep, high);
             from = of_left.data, row_stride = 0;
           }
-          multiply(high, from, row_stride, left_depth, of_right.data, deep, result + r * columns + c,
-                   columns, width, k > 0);
+          real* const to = result + r * columns + c;
+          multiply(high, from, row_stride, left_depth, of_right.data, deep, to, columns, width,
+                   k > 0 ? to : nullptr, columns);
         }
       }
   });
+}
+
+// Packs the weights, and splits the batch into blocks of rows, each of which one thread runs through
+// all steps. No row's result depends on which block it is in.
+void run_steps(const Call& call, const Kernel* kernel) {
+  if (call.steps == 0) return;
+  const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
+  const int64_t total = begin > end ? begin : end;
+  if (total == 0) return;
+  int64_t size = 0;
+  for (int64_t w = 0; w < kernel->weights; w++)
+    size += kernel->weight[w].matrices *
+            packed_size(kernel->weight[w].depth, kernel->weight[w].columns);
+  Memory packed(size);
+  std::vector<const real*> weights(kernel->weights + 1);
+  real* free = packed.data;
+  for (int64_t w = 0; w < kernel->weights; w++) {
+    const Weight& weight = kernel->weight[w];
+    const real* source = weight.table ? weight.table : call.wholes[weight.whole];
+    weights[w] = free;
+    for (int64_t m = 0; m < weight.matrices; m++) {
+      const int64_t* own = call.strides + 2 * weight.whole;
+      pack(free, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
+           weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns);
+      free += packed_size(weight.depth, weight.columns);
+    }
+  }
+  const int64_t threads = call.threads < total ? call.threads : total;
+  int64_t blocks = (total + kMost - 1) / kMost;
+  blocks = (blocks + threads - 1) / threads * threads;  // as many for each thread
+  blocks = blocks < total ? blocks : total;
+  parallel(call.pool, call.threads, blocks, [&](int64_t block) {
+    const int64_t first = total * block / blocks, count = total * (block + 1) / blocks - first;
+    const int64_t most = count > kChunk ? count : least(kChunk, count * call.steps);
+    Memory scratch(count * kernel->of_row + most * kernel->of_chunk);
+    kernel->run_rows(call, first, count, most, weights.data(), scratch.data, multiply);
+  });
+}
+
+// Sums over the rows, of many rows together first, so that rounding does not grow with their number.
+void add_rows(const real* array, int64_t rows, int64_t columns, real* result) {
+  constexpr int64_t kTogether = 128;
+  std::memset(result, 0, columns * sizeof(real));
+  std::vector<real> some(columns);
+  for (int64_t begin = 0; begin < rows; begin += kTogether) {
+    const int64_t end = least(rows, begin + kTogether);
+    for (int64_t j = 0; j < columns; j++) some[j] = array[begin * columns + j];
+    for (int64_t i = begin + 1; i < end; i++)
+      for (int64_t j = 0; j < columns; j++) some[j] += array[i * columns + j];
+    for (int64_t j = 0; j < columns; j++) result[j] += some[j];
+  }
+}
+
+}  // namespace
+}  // namespace openrnn
+
+using namespace openrnn;
+
+extern "C" void run(const Call* call, const Kernel* kernel) {
+  run_steps(*call, kernel);
+  const int64_t rows = call->offsets[call->steps];
+  for (int64_t i = 0; i < call->sums; i++) {
+    const OverRows& sum = call->over_rows[i];
+    if (rows == 0)
+      std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
+    else if (sum.left == nullptr)
+      add_rows(sum.right, rows, sum.n, sum.result);
+    else
+      matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call->threads,
+             call->pool);
+  }
+}
+
+extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const real* left,
+                          int64_t left_row, int64_t left_depth, const real* right,
+                          int64_t right_depth, int64_t right_column, real* result, int64_t threads,
+                          Pool pool) {
+  matmul(rows, depth, columns, left, left_row, left_depth, right, right_depth, right_column, result,
+         threads, pool);
 }
 
 // Asks for large pages, of which fewer have to be got one by one when memory is first written.

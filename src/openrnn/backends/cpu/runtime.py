@@ -25,8 +25,8 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     library.run.argtypes = (pointer, pointer)
     library.run.restype = None
     left, right = (pointer, size, size), (pointer, size, size)
-    library.matmul.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
-    library.matmul.restype = None
+    library.matmul_of.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
+    library.matmul_of.restype = None
     library.advise.argtypes = (pointer, size)
     library.advise.restype = None
     return library
@@ -69,7 +69,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     if 0 in (rows, depth, columns):
         return a.new_zeros(rows, columns)
     result = empty(rows, columns, a.dtype)
-    runtime(a.dtype).matmul(
+    runtime(a.dtype).matmul_of(
         *(rows, depth, columns),
         *(a.data_ptr(), *a.stride()),
         *(b.data_ptr(), *b.stride()),

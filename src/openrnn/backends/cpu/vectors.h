@@ -238,6 +238,14 @@ template <class Body> INLINE void along(int64_t count, Body body) {
 // Runs work(data) on some threads, this one among them, as GNU OpenMP's GOMP_parallel does.
 typedef void (*Pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 
+// A sum over all rows of leftᵀ right, (m, n), or of right alone, (1, n), once all steps are done.
+struct OverRows {
+  const real* left;
+  const real* right;
+  real* result;
+  int64_t m, n;
+};
+
 // What the caller gives; pointers are to arrays in the order of the generated file.
 struct Call {
   int64_t steps;
@@ -247,10 +255,12 @@ struct Call {
   const int64_t* offsets;      // sum of the sizes before a step
   const real* const* rows;     // inputs with rows, (sum of sizes, features)
   const real* const* wholes;   // inputs without
-  const int64_t* strides;      // of weights that lie in memory in any way: of depth and column
+  const int64_t* strides;      // of the last two dimensions of each of these
   real* const* outputs;        // (sum of sizes, features)
   const real* const* initial;  // states, (largest size, features)
   real* const* final;
+  int64_t sums;
+  const OverRows* over_rows;
   Pool pool;  // torch's own, if it has one that we know how to use
 };
 
@@ -258,22 +268,23 @@ struct Call {
 struct Weight {
   const real* table;  // numbers that stand in the code, or else
   int64_t whole;      // which input it is
-  int64_t place;      // where its strides are, or -1: those below
+  bool is_plain;      // all of that input, with its own strides; else those below
   int64_t depth, columns, depth_stride, column_stride;
   int64_t matrices;
   const int64_t* offsets;
 };
 
-// rows (count, depth) times a packed weight
+// rows (count, depth) times a packed weight, added to `start` if there is one
 typedef void (*Product)(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
                         const real* packed, int64_t depth, real* result, int64_t result_stride,
-                        int64_t columns);
+                        int64_t columns, const real* start, int64_t start_stride);
 
 // A generated kernel: runs all steps for some rows of the batch.
 struct Kernel {
-  void (*run_rows)(const Call& call, int64_t first, int64_t count, const real* const* weights,
-                   real* memory, Product product);
-  int64_t memory;  // numbers for each row
+  void (*run_rows)(const Call& call, int64_t first, int64_t count, int64_t most,
+                   const real* const* weights, real* memory, Product product);
+  int64_t of_row;    // numbers for each row of the batch
+  int64_t of_chunk;  // numbers for each row of those steps that are prepared together
   int64_t weights;
   const Weight* weight;
 };
@@ -296,6 +307,47 @@ INLINE int64_t clip(int64_t rows, int64_t count) {
 }
 INLINE void copy(real* to, const real* from, int64_t count) {
   __builtin_memcpy(to, from, count * sizeof(real));
+}
+
+// The i-th step in the order of the loop, and how many of `count` rows from `first` on it has.
+INLINE int64_t step_of(const Call& call, int64_t i) {
+  return call.reverse ? call.steps - 1 - i : i;
+}
+INLINE int64_t rows_at(const Call& call, int64_t i, int64_t first, int64_t count) {
+  return clip(call.sizes[step_of(call, i)] - first, count);
+}
+
+// As many steps, at least one, as have at most so many rows together; gives these.
+inline int64_t take_steps(const Call& call, int64_t begin, int64_t first, int64_t count,
+                          int64_t most, int64_t* end) {
+  int64_t rows = 0, i = begin;
+  for (; i < call.steps; i++) {
+    const int64_t more = rows_at(call, i, first, count);
+    if (i > begin && rows + more > most) break;
+    rows += more;
+  }
+  *end = i;
+  return rows;
+}
+
+// Brings the rows of some steps together, in the order of the loop.
+inline void gather(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
+                   const real* array, int64_t size, real* chunk) {
+  for (int64_t i = begin; i < end; i++) {
+    const real* from = array + (call.offsets[step_of(call, i)] + first) * size;
+    const int64_t rows = rows_at(call, i, first, count);
+    for (int64_t r = 0; r < rows; r++, chunk += padded(size)) copy(chunk, from + r * size, size);
+  }
+}
+
+// The inverse.
+inline void scatter(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
+                    const real* chunk, int64_t size, real* array) {
+  for (int64_t i = begin; i < end; i++) {
+    real* to = array + (call.offsets[step_of(call, i)] + first) * size;
+    const int64_t rows = rows_at(call, i, first, count);
+    for (int64_t r = 0; r < rows; r++, chunk += padded(size)) copy(to + r * size, chunk, size);
+  }
 }
 
 }  // namespace openrnn

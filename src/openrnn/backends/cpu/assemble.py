@@ -1,0 +1,89 @@
+"""From the stages of a step to all that a kernel does."""
+
+from __future__ import annotations
+
+import torch
+
+from openrnn.backends.cpu.lower import lower
+from openrnn.backends.cpu.phases import Phases, phases_of
+from openrnn.backends.cpu.plan import Assembly, Plan
+from openrnn.backends.cpu.rewrite import rewrite
+from openrnn.backends.cpu.runtime import REAL
+from openrnn.errors import BackendError
+from openrnn.step.graph import Graph
+from openrnn.step.shape import batch_dim, features
+from openrnn.step.split import Stages
+
+
+def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly, torch.dtype]:
+    """The phases of these stages, what a kernel does of them, and the dtype it computes in.
+
+    `states` are the labels of those of which all rows are wanted.
+
+    Raises:
+        BackendError: the recurrence has no kernel.
+    """
+    dtype = _dtype(stages)
+
+    def plan(graph: Graph, name: str) -> Plan:
+        labels = {label for label, _ in graph.outputs}
+        given = {node.label for _, node in graph.inputs()}
+        return lower(rewrite(graph), dtype, {}, labels, given | labels, name)
+
+    def has_kernel(graph: Graph) -> bool:
+        try:
+            plan(graph, "")
+        except BackendError:
+            return False  # torch computes it, all rows at once
+        return True
+
+    phases = phases_of(stages, has_kernel)
+    kept = phases.kept()
+    of_inputs = [label for label, _ in phases.inputs.outputs]
+    of_step = stages.wanted(states)
+    of_outputs = [label for label, _ in phases.outputs.outputs]
+    made = [*of_inputs, *of_step, *of_outputs]
+    chunked = [label for label in made if _is_value(label) and label not in kept]
+    nodes, results = stages.recurrence.nodes, dict(stages.recurrence.outputs)
+    sizes = {name: features(nodes[results[f"state.{name}"]].shape) for name in stages.carried}
+    in_chunks = {*chunked, *filter(_is_value, of_inputs)}
+    step = lower(rewrite(stages.recurrence), dtype, sizes, of_step, in_chunks, "step")
+    plans = plan(phases.inputs, "inputs"), step, plan(phases.outputs, "outputs")
+    from_inside = set(filter(_is_value, made))
+    given = dict.fromkeys(
+        label for plan in plans for label in plan.rows if label not in from_inside
+    )
+    over = (label for sum_ in phases.over_rows for label in (sum_.left, sum_.right))
+    given |= dict.fromkeys(label for label in over if label and label not in from_inside)
+    wholes = list(dict.fromkeys(label for plan in plans for label in plan.wholes))
+    fixed = {label for plan in plans for label in {*plan.wholes} - plan.any_layout()}
+    assembly = Assembly(
+        *plans,
+        given=list(given),
+        made=[label for label in made if label not in chunked],
+        chunked=chunked,
+        wholes=wholes,
+        any_layout={*wholes} - fixed,
+    )
+    return phases, assembly, dtype
+
+
+def _is_value(label: str) -> bool:
+    return label.startswith("value.")
+
+
+def _dtype(stages: Stages) -> torch.dtype:
+    """That of the states, or, where none is carried, of the first real result with rows."""
+    graph = stages.recurrence
+    if graph.outputs:
+        results = dict(graph.outputs)
+        dtype = graph.nodes[results[f"state.{stages.carried[0]}"]].dtype
+        if dtype not in REAL:
+            raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
+        return dtype
+    for graph in (stages.inputs, stages.outputs):
+        for _, index in graph.outputs:
+            node = graph.nodes[index]
+            if node.dtype in REAL and batch_dim(node.shape) is not None:
+                return node.dtype
+    return torch.float32
