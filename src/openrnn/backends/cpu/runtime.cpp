@@ -28,6 +28,27 @@ struct Panels {
   }
 };
 
+// to[d][j] = from[j][d], in tiles, so that each line of memory that is read is used whole.
+void transpose(real* to, int64_t to_stride, const real* from, int64_t column_stride,
+               int64_t depth_stride, int64_t columns, int64_t depth) {
+  constexpr int64_t kTile = 8;
+  for (int64_t d = 0; d < depth; d += kTile)
+    for (int64_t j = 0; j < columns; j += kTile) {
+      const real* tile = from + j * column_stride + d * depth_stride;
+      real* at = to + d * to_stride + j;
+      if (d + kTile <= depth && j + kTile <= columns && depth_stride == 1) {
+        real rows[kTile][kTile];
+        for (int64_t a = 0; a < kTile; a++) copy(rows[a], tile + a * column_stride, kTile);
+        for (int64_t b = 0; b < kTile; b++)
+          for (int64_t a = 0; a < kTile; a++) at[b * to_stride + a] = rows[a][b];
+      } else {
+        for (int64_t b = 0; b < least(kTile, depth - d); b++)
+          for (int64_t a = 0; a < least(kTile, columns - j); a++)
+            at[b * to_stride + a] = tile[a * column_stride + b * depth_stride];
+      }
+    }
+}
+
 // Panel behind panel, in each all columns of the first depth, then of the second, and so on. What is
 // missing in the last vector is zero.
 void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column_stride,
@@ -40,13 +61,14 @@ void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column
       const int64_t row = panels.width(panel) * kLanes, width = least(row, columns - first);
       const real* from = weight + k * depth_stride + first * column_stride;
       real* to = packed + first * depth + k * row;
-      if (step == 1) {
-        copy(to, from, width);
-        for (int64_t j = width; j < row; j++) to[j] = 0;
+      if (step == 1 && width == kPanel) {
+        copy(to, from, kPanel);  // of a size that the compiler knows
+      } else if (step == 1) {
+        for (int64_t j = 0; j < row; j++) to[j] = j < width ? from[j] : 0;
       } else {
-        for (int64_t j = 0; j < row; j++)
-          for (int64_t d = 0; d < depth; d++)
-            to[d * row + j] = j < width ? from[d * depth_stride + j * column_stride] : 0;
+        transpose(to, row, from, column_stride, depth_stride, width, depth);
+        for (int64_t j = width; j < row; j++)
+          for (int64_t d = 0; d < depth; d++) to[d * row + j] = 0;
       }
       first += row;
     }
@@ -67,8 +89,12 @@ void pack_left(real* packed, const real* left, int64_t row_stride, int64_t depth
   for (int64_t k = 0; k < depth; k++)
     for (int64_t group = 0, row = 0; group < groups.count; group++) {
       const int64_t height = groups.height(group);
+      const real* from = left + row * row_stride + k * depth_stride;
       real* to = packed + row * depth + k * height;
-      for (int64_t i = 0; i < height; i++) to[i] = left[(row + i) * row_stride + k * depth_stride];
+      if (row_stride == 1 && height == kRows)
+        copy(to, from, kRows);  // of a size that the compiler knows
+      else
+        for (int64_t i = 0; i < height; i++) to[i] = from[i * row_stride];
       row += height;
     }
 }
@@ -335,9 +361,15 @@ extern "C" void run(const Call* call, const Kernel* kernel) {
       std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
     else if (sum.left == nullptr)
       add_rows(sum.right, rows, sum.n, sum.result);
-    else
+    else if (sum.m <= sum.n)
       matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call->threads,
              call->pool);
+    else {  // the narrow factor as the left one, which is the harder to pack
+      Memory turned(sum.m * sum.n);
+      matmul(sum.n, rows, sum.m, sum.right, 1, sum.n, sum.left, sum.m, 1, turned.data,
+             call->threads, call->pool);
+      transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
+    }
   }
 }
 

@@ -78,6 +78,20 @@ INLINE vec only(Part part, vec v, real other) {
   return v;
 }
 
+// a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
+// and NaN if b is.
+#if defined(__AVX__) && !defined(__AVX512F__)
+typedef float floats __attribute__((vector_size(32)));
+typedef double doubles __attribute__((vector_size(32)));
+INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps256(a, b); }
+INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps256(a, b); }
+INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd256(a, b); }
+INLINE doubles smaller(doubles a, doubles b) { return __builtin_ia32_minpd256(a, b); }
+#else
+INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
+INLINE vec smaller(vec a, vec b) { return a < b ? a : b; }
+#endif
+
 INLINE vec choose(mask m, vec a, vec b) { return m ? a : b; }
 INLINE mask choose(mask m, mask a, mask b) { return (m & a) | (~m & b); }
 INLINE vec to_number(mask m) { return choose(m, splat(1), splat(0)); }
@@ -128,10 +142,7 @@ INLINE vec reduced_expm1(vec x, vec* n) {
 constexpr real kLow = sizeof(real) == 4 ? real(-104) : real(-746);
 constexpr real kHigh = sizeof(real) == 4 ? real(89) : real(710);
 
-INLINE vec clamped(vec x) {
-  x = x < kLow ? splat(kLow) : x;
-  return x > kHigh ? splat(kHigh) : x;
-}
+INLINE vec clamped(vec x) { return smaller(splat(kHigh), larger(splat(kLow), x)); }
 
 INLINE vec exp(vec x) {
   vec n, p = reduced_expm1(clamped(x), &n);
@@ -146,15 +157,28 @@ INLINE vec expm1(vec x) {
   return choose(n > Bits<real>::max_exponent - 1, scale(p + 1, n), near);
 }
 
-INLINE vec sigmoid(vec x) { return 1 / (1 + exp(-x)); }
+// 2^n, as an exponent, for n from the smallest of a normal number to that of infinity.
+INLINE vec power_of_two(vec n) {
+  constexpr int mantissa = Bits<real>::digits - 1;
+  constexpr bits bias = Bits<real>::max_exponent - 1;
+  mask k = __builtin_convertvector(n, mask) + bias;
+  return (vec)((uvec)k << mantissa);
+}
+
+INLINE vec sigmoid(vec x) {
+  constexpr real low = sizeof(real) == 4 ? real(-87) : real(-708);  // 1 + e^-x is 1 before
+  vec n, p = reduced_expm1(smaller(splat(kHigh), larger(splat(low), -x)), &n);
+  vec two = power_of_two(n);
+  return 1 / (1 + (p * two + two));
+}
 
 // From expm1, so that small numbers keep all their digits.
 INLINE vec tanh(vec x) {
   const real far = 22;  // tanh is 1 from here on
-  vec y = x < -far ? splat(-far) : x;
-  y = y > far ? splat(far) : y;
+  vec y = smaller(splat(far), larger(splat(-far), x));
   vec n, p = reduced_expm1(y + y, &n);
-  vec e = scale(p, n) + (scale(splat(1), n) - 1);
+  vec two = power_of_two(n);
+  vec e = p * two + (two - 1);
   vec t = e / (e + 2);
   return choose(x == 0, x, t);  // keeps the sign of -0
 }
