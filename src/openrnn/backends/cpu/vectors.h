@@ -168,8 +168,7 @@ INLINE vec power_of_two(vec n) {
 INLINE vec sigmoid(vec x) {
   constexpr real low = sizeof(real) == 4 ? real(-87) : real(-708);  // 1 + e^-x is 1 before
   vec n, p = reduced_expm1(smaller(splat(kHigh), larger(splat(low), -x)), &n);
-  vec two = power_of_two(n);
-  return 1 / (1 + (p * two + two));
+  return 1 / (1 + (p + 1) * power_of_two(n));
 }
 
 // From expm1, so that small numbers keep all their digits.
