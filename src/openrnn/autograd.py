@@ -17,11 +17,13 @@ class Runner(Protocol):
     """One call of a layer, as a backend makes it: a function of x, initial states and tensors.
 
     All take the inputs as one list in that order. The results are the output, with its rows as x
-    has them, and the final states.
+    has them, and the final states. It knows of which inputs gradients are wanted.
     """
 
+    wanted: Wanted
+
     def forward(
-        self, inputs: Sequence[Tensor], wanted: Wanted
+        self, inputs: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The results, and what `backward` needs beside the inputs."""
 
@@ -29,10 +31,12 @@ class Runner(Protocol):
         self,
         inputs: Sequence[Tensor],
         kept: Sequence[Tensor],
-        gradients: Sequence[Tensor],
-        wanted: Wanted,
+        gradients: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
-        """The gradients of the inputs where they are wanted, from those of the results."""
+        """The gradients of the inputs where they are wanted, from those of the results.
+
+        None stands for zeros.
+        """
 
     def differentiable(
         self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
@@ -43,28 +47,28 @@ class Runner(Protocol):
 class _Call(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, runner: Runner, *inputs: Tensor) -> tuple[Tensor, ...]:
-        wanted = ctx.needs_input_grad[1:]
-        results, kept = runner.forward(inputs, wanted)
+        results, kept = runner.forward(inputs)
         ctx.runner, ctx.count = runner, len(inputs)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *kept)
         return results
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved = ctx.saved_tensors
         inputs, kept = saved[: ctx.count], saved[ctx.count :]
-        wanted = ctx.needs_input_grad[1:]
         if not torch.is_grad_enabled():
-            return (None, *ctx.runner.backward(inputs, kept, gradients, wanted))
+            return (None, *ctx.runner.backward(inputs, kept, gradients))
         # A gradient of the gradient is asked for: torch records all of it.
         recorded = [
             (result, gradient)
             for result, gradient in zip(
                 ctx.runner.differentiable(inputs, kept), gradients, strict=True
             )
-            if result.requires_grad
+            if result.requires_grad and gradient is not None
         ]
         results, gradients = zip(*recorded, strict=True) if recorded else ((), ())
+        wanted = ctx.runner.wanted
         chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
         found = iter(
             torch.autograd.grad(results, chosen, gradients, create_graph=True, allow_unused=True)
@@ -74,10 +78,10 @@ class _Call(torch.autograd.Function):
 
 def call(runner: Runner, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The runner's results, differentiable any number of times."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+    if any(runner.wanted):
         results: tuple[Tensor, ...] = _Call.apply(runner, *inputs)  # type: ignore[no-untyped-call]
         return results
-    return runner.forward(inputs, (False,) * len(inputs))[0]
+    return runner.forward(inputs)[0]
 
 
 def in_transform(device: torch.device) -> bool:

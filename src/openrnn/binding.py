@@ -37,6 +37,11 @@ def parametrized(module: nn.Module) -> list[str]:
     return list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]
 
 
+def is_parametrized(module: nn.Module) -> bool:
+    """Whether any tensor of the module, or of one inside it, is computed from others."""
+    return any("parametrizations" in part._modules for part in module.modules())
+
+
 def bind(module: nn.Module, tensors: Parameters) -> nn.Module:
     """A shallow copy of `module` that reads these tensors in place of its own.
 

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from openrnn.errors import ShapeError
+
+
+class Steps:
+    """How many rows each time step has: of packed sequences some end before others."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self.total = sum(sizes)
+        self.most = max(sizes)
+
+    def last_rows(self, reverse: bool) -> Tensor:
+        """The row, among all, of each sequence's last step in the order of the loop."""
+        if reverse:
+            return torch.arange(self.sizes[0])
+        counts = torch.tensor(self.sizes)
+        lengths = (counts.unsqueeze(1) > torch.arange(self.sizes[0])).sum(0)
+        offsets = counts.cumsum(0) - counts
+        return offsets[lengths - 1] + torch.arange(self.sizes[0])
+
+
+@lru_cache(maxsize=256)
+def _like_steps(count: int, rows: int) -> Steps:
+    """Of a batch whose sequences are of one length: the same object for the same numbers."""
+    return Steps([rows] * count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +94,17 @@ class Sequence:
     def features(self) -> int:
         return self.data.size(-1)
 
-    def sizes(self) -> list[int]:
-        """The rows at each time step."""
+    def lay_out(self) -> Steps:
+        """The rows of each time step."""
         if self.batch_sizes is None:
-            return [self.data.size(1)] * self.data.size(0)
-        sizes: list[int] = self.batch_sizes.tolist()
-        return sizes
+            return _like_steps(self.data.size(0), self.data.size(1))
+        return Steps(self.batch_sizes.tolist())
 
     def steps(self) -> tuple[Tensor, ...]:
         """The rows (B_t, features) of each time step, in order of time."""
         if self.batch_sizes is None:
             return self.data.unbind(0)
-        return torch.split(self.data, self.sizes())
+        return torch.split(self.data, self.lay_out().sizes)
 
     def join(self, steps: list[Tensor]) -> Sequence:
         """The sequence with these rows at its time steps: the inverse of `steps`."""

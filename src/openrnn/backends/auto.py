@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
 from openrnn.backends import cpu, eager, staged
-from openrnn.binding import Parameters
+from openrnn.binding import Parameters, is_parametrized
 from openrnn.errors import BackendError, CellError
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
@@ -30,7 +30,8 @@ def run(
     """See `Backend`."""
     device = sequence.data.device
     if not torch.compiler.is_compiling() and not in_transform(device):
-        random_state = torch.get_rng_state()
+        # A parametrization may draw a mask when it is read.
+        random_state = torch.get_rng_state() if is_parametrized(cell) else None
         try:
             if device.type != "cpu":
                 raise BackendError(f"There is no generated kernel for {device.type} yet")
@@ -38,7 +39,8 @@ def run(
                 cpu.ENGINE, cell, parameters, sequence, state, spec, reverse=reverse
             )
         except (CellError, BackendError) as error:
-            torch.set_rng_state(random_state)  # a parametrization may have drawn its mask
+            if random_state is not None:
+                torch.set_rng_state(random_state)
             _say(str(error))
         else:
             return ready()

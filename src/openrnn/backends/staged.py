@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from openrnn.autograd import Wanted, call, in_transform
 from openrnn.backends import eager
-from openrnn.backends.stepwise import InTorch, Named
-from openrnn.binding import Parameters, tensors_of
+from openrnn.backends.stepwise import Given, InTorch
+from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence as Batches
+from openrnn.sequence import Steps
 from openrnn.state import StateSpec
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
@@ -25,17 +25,22 @@ from openrnn.step.split import STAGES, Stages
 
 
 class Scan(Protocol):
-    """Runs the stages of a step, or of its gradient, over a sequence."""
+    """Runs the stages of a step, or of its gradient, over a sequence.
+
+    apart: whether all that it gives is in memory of its own.
+    """
+
+    apart: bool
 
     def __call__(
-        self, given: Named, sizes: list[int], *, reverse: bool
+        self, given: Given, steps: Steps, *, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The results by label, for all rows, and the last values of the carried states by name.
 
         Args:
-            given: by label: what has rows, for all N = sum(sizes) rows; the initial states; the
+            given: by label: what has rows, for all rows; the initial states, None for zeros; the
                 rest.
-            sizes: the rows of each step.
+            steps: the rows of each step.
             reverse: from the last step to the first.
         """
 
@@ -91,16 +96,14 @@ def make_ready(
     """
     if spec.sizes is None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
-    tensors = {**tensors_of(cell), **(parameters or {})}
     data = sequence.data
-    program = program_of(cell, tensors, spec, data.size(-1), data.dtype, data.device)
-    program = program.fused if engine.fused else program
-    runner = Staged(program, tuple(tensors), sequence.sizes(), reverse, engine)
-    rows = data.reshape(math.prod(data.shape[:-1]), data.size(-1))
-    inputs = [rows, *state, *tensors.values()]
+    program, tensors = program_of(cell, parameters, spec, data.size(-1), data.dtype, data.device)
+    inputs = [data.flatten(0, -2), *state, *tensors.values()]
     _check_devices(type(cell).__name__, inputs)
     grad = torch.is_grad_enabled()
-    runner.prepare(tuple(grad and tensor.requires_grad for tensor in inputs))
+    wanted = tuple([grad and tensor.requires_grad for tensor in inputs])
+    prepared = _prepared(engine, program, tuple(tensors), wanted)
+    runner = Staged(prepared, sequence.lay_out(), reverse)
 
     def ready() -> tuple[Batches, tuple[Tensor, ...]]:
         output, *final = call(runner, inputs)
@@ -121,143 +124,135 @@ def _check_devices(name: str, inputs: list[Tensor]) -> None:
             )
 
 
+class Prepared:
+    """All that calls of one kind run: with tensors of these names, and these gradients wanted."""
+
+    def __init__(
+        self, engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted
+    ) -> None:
+        self.program = program.fused if engine.fused else program
+        self.wanted = wanted
+        self.labels = (
+            "input.x",
+            *(f"state.{name}" for name in program.states),
+            *(f"parameter.{name}" for name in names),
+        )
+        self.stages, self.saved = self.program.stages, list[str]()
+        if any(wanted):
+            chosen = frozenset(l for l, want in zip(self.labels, wanted, strict=True) if want)
+            self.stages, backward = self.program.training(chosen)
+            self.backward = scan_of(engine, backward, ())
+            outputs = (name for stage in STAGES for name, _ in getattr(self.stages, stage).outputs)
+            self.saved = sorted(name for name in outputs if name.startswith("saved."))
+        self.forward = scan_of(engine, self.stages, self.program.output)
+        self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
+
+
+@lru_cache(maxsize=4096)
+def _prepared(
+    engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted
+) -> Prepared:
+    return Prepared(engine, program, names, wanted)
+
+
+@lru_cache(maxsize=4096)  # by the identity of the stages
+def scan_of(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Scan:
+    """What runs these stages, made once."""
+    return engine.prepare(stages, states)
+
+
 class Staged:
     """One call: see `openrnn.autograd.Runner`."""
 
-    def __init__(
-        self,
-        program: Program,
-        tensors: tuple[str, ...],
-        sizes: list[int],
-        reverse: bool,
-        engine: Engine,
-    ) -> None:
-        self.program, self.sizes, self.reverse, self._engine = program, sizes, reverse, engine
-        self.labels = [
-            "input.x",
-            *(f"state.{name}" for name in program.states),
-            *(f"parameter.{name}" for name in tensors),
-        ]
-
-    def prepare(self, wanted: Wanted) -> None:
-        """Prepares all that a call with these gradients runs, and its backward."""
-        if any(wanted):
-            forward, backward = self._training(wanted)
-            prepared(self._engine, forward, self.program.output)
-            prepared(self._engine, backward, ())
-        else:
-            prepared(self._engine, self.program.stages, self.program.output)
+    def __init__(self, prepared: Prepared, steps: Steps, reverse: bool) -> None:
+        self.prepared, self.steps, self.reverse = prepared, steps, reverse
+        self.wanted = prepared.wanted
 
     def forward(
-        self, inputs: Sequence[Tensor], wanted: Wanted
+        self, inputs: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        training = any(wanted)
-        stages = self._training(wanted)[0] if training else self.program.stages
-        randoms = self._draw(stages, inputs[0].device)
-        results, rows = self._results(stages, inputs, randoms, self._engine)
-        if not training:
-            return results, ()
-        saved = [rows[name] for name in _saved(stages)]
-        kept = (*randoms.values(), *saved)
-        return _apart(results, (*inputs, *kept)), kept
+        prepared = self.prepared
+        given = dict(zip(prepared.labels, inputs, strict=True))
+        randoms = self._draw(inputs[0].device)
+        given.update(randoms)
+        results, rows = self._results(prepared.forward, given)
+        kept = (*randoms.values(), *[rows[name] for name in prepared.saved])
+        if any(self.wanted) and not prepared.forward.apart:
+            results = _apart(results, (*inputs, *kept))
+        return results, kept
 
     def differentiable(
         self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        stages = self.program.stages
-        names = (f"random.{node['number']}" for node in stages.randoms)
-        randoms = dict(zip(names, kept, strict=False))
-        return self._results(stages, inputs, randoms, TORCH)[0]
+        program = self.prepared.program
+        given = dict(zip(self.prepared.labels, inputs, strict=True))
+        given.update(zip(self.prepared.randoms, kept, strict=False))
+        return self._results(scan_of(TORCH, program.stages, program.output), given)[0]
 
     def _results(
-        self, stages: Stages, inputs: Sequence[Tensor], randoms: Named, engine: Engine
-    ) -> tuple[tuple[Tensor, ...], Named]:
-        given = {**dict(zip(self.labels, inputs, strict=True)), **randoms}
-        rows, final = self._scan(stages, given, self.program.output, engine, reverse=self.reverse)
-        (label,) = self.program.output
-        output = rows[label]
-        return (output, *(final[name] for name in self.program.states)), rows
+        self, scan: Scan, given: dict[str, Tensor | None]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        program = self.prepared.program
+        rows, final = self._scan(scan, given, self.reverse)
+        (label,) = program.output
+        return (rows[label], *[final[name] for name in program.states]), rows
 
     def backward(
         self,
         inputs: Sequence[Tensor],
         kept: Sequence[Tensor],
-        gradients: Sequence[Tensor],
-        wanted: Wanted,
+        gradients: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
-        forward, backward = self._training(wanted)
-        given = dict(zip(self.labels, inputs, strict=True))
-        states = self.program.states
-        of_output, of_final = gradients[0], dict(zip(states, gradients[1:], strict=True))
-        for name in self.program.stepwise:
-            rows = (
-                of_output
-                if name == states[0]
-                else of_output.new_zeros(of_output.size(0), of_final[name].size(-1))
-            )
-            if name not in forward.carried:  # no step reads it: its last value is one row of many
-                rows = rows.index_add(
-                    0, last_rows(self.sizes, self.reverse, rows.device), of_final[name]
-                )
-            given[f"gradient.{name}"] = rows
-        given |= {f"state.{name}": of_final[name] for name in forward.carried}
-        saved = kept[len(forward.randoms) :]
-        given |= dict(zip(_saved(forward), saved, strict=True))
-        results, final = self._scan(backward, given, (), self._engine, reverse=not self.reverse)
-        found = {**results, **{f"state.{name}": tensor for name, tensor in final.items()}}
+        prepared = self.prepared
+        states, carried = prepared.program.states, prepared.stages.carried
+        given: dict[str, Tensor | None] = dict(zip(prepared.labels, inputs, strict=True))
+        given.update(zip(prepared.saved, kept[len(prepared.randoms) :], strict=True))
+        of_final = dict(zip(states, gradients[1:], strict=True))
+        for name, initial in zip(states, inputs[1:], strict=False):
+            if name in prepared.program.stepwise:
+                rows = gradients[0] if name == states[0] else None
+                if rows is None:
+                    rows = inputs[0].new_zeros(self.steps.total, initial.size(-1))
+                last = of_final[name]
+                if name not in carried and last is not None:  # its last value is one row of many
+                    place = self.steps.last_rows(self.reverse).to(rows.device)
+                    rows = rows.index_add(0, place, last)
+                given[f"gradient.{name}"] = rows
+            if name in carried:
+                given[f"state.{name}"] = of_final[name]
+        results, final = self._scan(prepared.backward, given, not self.reverse)
+        for name, tensor in final.items():
+            results[f"state.{name}"] = tensor
         return [
-            found.get(label) if want else None
-            for label, want in zip(self.labels, wanted, strict=True)
+            results.get(label) if want else None
+            for label, want in zip(prepared.labels, prepared.wanted, strict=True)
         ]
 
     def _scan(
-        self,
-        stages: Stages,
-        given: Named,
-        states: tuple[str, ...],
-        engine: Engine,
-        *,
-        reverse: bool,
+        self, scan: Scan, given: dict[str, Tensor | None], reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        results, final = prepared(engine, stages, states)(given, self.sizes, reverse=reverse)
+        results, final = scan(given, self.steps, reverse=reverse)
         for label, tensor in results.items():
-            kind, _, name = label.partition(".")
-            if kind == "state" and name not in final:  # no step reads it, so no loop carries it
-                last = last_rows(self.sizes, reverse, tensor.device)
-                final[name] = tensor.index_select(0, last)
+            if label.startswith("state."):
+                name = label.removeprefix("state.")
+                if name not in final:  # no step reads it, so no loop carries it
+                    last = self.steps.last_rows(reverse).to(tensor.device)
+                    final[name] = tensor.index_select(0, last)
         return results, final
 
-    def _training(self, wanted: Wanted) -> tuple[Stages, Stages]:
-        labels = zip(self.labels, wanted, strict=True)
-        return self.program.training(frozenset(label for label, want in labels if want))
-
-    def _draw(self, stages: Stages, device: torch.device) -> dict[str, Tensor]:
+    def _draw(self, device: torch.device) -> dict[str, Tensor]:
         """Each step's random numbers, in the order in which the eager loop would draw them."""
-        if not stages.randoms:
+        nodes, sizes = self.prepared.stages.randoms, self.steps.sizes
+        if not nodes:
             return {}
-        drawn: dict[str, list[Tensor]] = {f"random.{n['number']}": [] for n in stages.randoms}
-        for size in reversed(self.sizes) if self.reverse else self.sizes:
-            for node in stages.randoms:
+        drawn: dict[str, list[Tensor]] = {label: [] for label in self.prepared.randoms}
+        for size in reversed(sizes) if self.reverse else sizes:
+            for node in nodes:
                 drawn[f"random.{node['number']}"].append(draw(node, size, device))
         return {
             label: torch.cat(steps[::-1] if self.reverse else steps, rows_dim(node.shape))
-            for (label, steps), node in zip(drawn.items(), stages.randoms, strict=True)
+            for (label, steps), node in zip(drawn.items(), nodes, strict=True)
         }
-
-
-def _saved(stages: Stages) -> list[str]:
-    """What is kept for the gradient, in one order."""
-    return sorted(name for name in _outputs(stages) if name.startswith("saved."))
-
-
-def _outputs(stages: Stages) -> set[str]:
-    return {name for stage in STAGES for name, _ in getattr(stages, stage).outputs}
-
-
-@lru_cache(maxsize=4096)  # by the identity of the stages
-def prepared(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Scan:
-    """What runs these stages, made once."""
-    return engine.prepare(stages, states)
 
 
 def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -269,13 +264,3 @@ def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tenso
         apart.append(result.clone() if place in taken else result)
         taken.add(place)
     return tuple(apart)
-
-
-def last_rows(sizes: list[int], reverse: bool, device: torch.device) -> Tensor:
-    """The row, among those of all steps, of each sequence's last step in the order of the loop."""
-    if reverse:
-        return torch.arange(sizes[0], device=device)
-    counts = torch.tensor(sizes)
-    lengths = (counts.unsqueeze(1) > torch.arange(sizes[0])).sum(0)
-    offsets = counts.cumsum(0) - counts
-    return (offsets[lengths - 1] + torch.arange(sizes[0])).to(device)

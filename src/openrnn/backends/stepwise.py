@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from openrnn.backends.loop import loop
+from openrnn.sequence import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
-from openrnn.step.shape import Batch, batch_dim, rows_dim
+from openrnn.step.shape import Batch, batch_dim, concrete, rows_dim
 from openrnn.step.split import Stages
 
 Named = Mapping[str, Tensor]
+Given = Mapping[str, Optional[Tensor]]
 
 
 class InTorch:
     """See `staged.Scan`."""
+
+    apart = False
 
     def __init__(self, stages: Stages, states: tuple[str, ...]) -> None:
         self.stages, self._wanted = stages, stages.wanted(states)
         self._needed = [n for _, n in stages.recurrence.inputs() if n["kind"] != "state"]
 
     def __call__(
-        self, given: Named, sizes: list[int], *, reverse: bool
+        self, given: Given, steps: Steps, *, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        stages, device = self.stages, given["input.x"].device
-        known, results = dict(given), dict[str, Tensor]()
+        stages = self.stages
+        known, results = {k: v for k, v in given.items() if v is not None}, dict[str, Tensor]()
+        device = known["input.x"].device
 
         def run(graph: Graph) -> None:
             if graph.outputs:
-                note(evaluator(graph, device)(known, sum(sizes)))
+                note(evaluator(graph, device)(known, steps.total))
 
         def note(outputs: Named) -> None:
             """What another stage reads, and what is a result: their names may be those of inputs."""
@@ -41,19 +47,20 @@ class InTorch:
 
         run(stages.parameters)
         run(stages.inputs)
-        final = {name: given[f"state.{name}"] for name in stages.carried}
+        final = dict[str, Tensor]()
         if stages.recurrence.outputs:
-            outputs, final = self._recur(known, final, sizes, reverse)
+            outputs, final = self._recur(known, steps.sizes, reverse)
             note(outputs)
         run(stages.outputs)
         return results, final
 
     def _recur(
-        self, known: Named, state: Named, sizes: list[int], reverse: bool
+        self, known: Named, sizes: list[int], reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The wanted outputs of all steps, and the last states."""
         graph, carried = self.stages.recurrence, self.stages.carried
-        step_of = evaluator(graph, next(iter(state.values())).device)
+        step_of = evaluator(graph, known["input.x"].device)
+        initial = tuple(self._initial(known, name, max(sizes)) for name in carried)
         offsets = [0, *accumulate(sizes)]
 
         def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Named, tuple[Tensor, ...]]:
@@ -65,13 +72,22 @@ class InTorch:
             out = step_of(here, rows)
             return out, tuple(out[f"state.{name}"] for name in carried)
 
-        outputs, last = loop(step, sizes, tuple(state.values()), reverse=reverse)
+        outputs, last = loop(step, sizes, initial, reverse=reverse)
         joined = {
             label: torch.cat([out[label] for out in outputs], rows_dim(graph.nodes[index].shape))
             for label, index in graph.outputs
             if label in self._wanted
         }
         return joined, dict(zip(carried, last, strict=True))
+
+    def _initial(self, known: Named, name: str, rows: int) -> Tensor:
+        """The state before the first step; zeros where none is given."""
+        if f"state.{name}" in known:
+            return known[f"state.{name}"]
+        graph = self.stages.recurrence
+        node = graph.nodes[dict(graph.outputs)[f"state.{name}"]]
+        device = known["input.x"].device
+        return torch.zeros(concrete(node.shape, rows), dtype=node.dtype, device=device)
 
 
 def _rows_of(node: Node, tensor: Tensor, start: int, rows: int) -> Tensor:

@@ -19,7 +19,7 @@ from openrnn.layers.layer import Layer
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 from openrnn.state import state_spec
-from openrnn.step.program import Program, program_of
+from openrnn.step.program import Program, traced
 
 _TITLES = {
     "parameters": "parameters, once",
@@ -195,4 +195,4 @@ def _program(layer: Recurrent, parameters: Parameters | None, input_size: int | 
     )
     device = next((p.device for p in cell.parameters()), torch.device("cpu"))
     spec = state_spec(cell, torch.empty(1, size, dtype=dtype, device=device))
-    return program_of(cell, tensors, spec, size, dtype, device)
+    return traced(cell, tensors, spec, size, dtype, device)

@@ -22,7 +22,8 @@ class Glance:
     """
 
     def __init__(self) -> None:
-        self._seen: list[tuple[_Contents, list[int]]] = []
+        self._contents: list[_Contents] = []
+        self._ids: list[list[int]] = []
         self._alive: list[Any] = []  # so that no id is used twice
 
     @classmethod
@@ -41,12 +42,13 @@ class Glance:
         return glance
 
     def is_unchanged(self) -> bool:
-        return all([*map(id, contents())] == ids for contents, ids in self._seen)
+        return [[*map(id, contents())] for contents in self._contents] == self._ids
 
     def _note(self, contents: _Contents) -> None:
         held = [*contents()]
         self._alive += held
-        self._seen.append((contents, [*map(id, held)]))
+        self._contents.append(contents)
+        self._ids.append([*map(id, held)])
 
     def _look(self, value: Any) -> bool:
         """Notes what a value holds; False if it may change without that being seen."""

@@ -15,7 +15,7 @@ import cachetools
 import torch
 from torch import Tensor, nn
 
-from openrnn.binding import Parameters
+from openrnn.binding import Parameters, is_parametrized, tensors_of
 from openrnn.errors import CellError
 from openrnn.state import StateSpec
 from openrnn.step.glance import Glance
@@ -66,19 +66,37 @@ class Program:
         return split(derived.forward, fuse=self._fuse), split(derived.backward, fuse=self._fuse)
 
 
-def _key(
+def program_of(
     cell: nn.Module,
-    tensors: Parameters,
+    parameters: Parameters | None,
     spec: StateSpec,
     input_size: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> Hashable:
-    shapes = tuple((name, tuple(t.shape), t.dtype) for name, t in tensors.items())
-    return (_structure(cell), shapes, spec, input_size, dtype, device)
+) -> tuple[Program, dict[str, Tensor]]:
+    """The program of a cell, and the tensors that it reads, by name.
+
+    A structure that was not met before is traced; `parameters` are read in place of the cell's own.
+
+    Raises:
+        CellError: it cannot be traced.
+    """
+    last = _LAST.get(cell)
+    unchanged = last is not None and last.glance.is_unchanged()
+    tensors = dict(last.tensors) if last is not None and unchanged else tensors_of(cell)
+    if parameters:
+        tensors.update(parameters)
+    others = (spec, input_size, dtype, device, _kinds(tensors))
+    if last is not None and unchanged and last.others == others:
+        return last.program, tensors
+    found = _traced(cell, tensors, others)
+    glance = None if is_parametrized(cell) else Glance.at(cell)
+    if glance is not None:
+        _LAST[cell] = _Last(glance, tensors_of(cell), others, found)
+    return found, tensors
 
 
-def program_of(
+def traced(
     cell: nn.Module,
     tensors: Parameters,
     spec: StateSpec,
@@ -86,31 +104,35 @@ def program_of(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Program:
-    """The program of a cell: traced for a structure not met before, else the one that is known.
+    """The program of a cell that reads these tensors and no others."""
+    return _traced(cell, tensors, (spec, input_size, dtype, device, _kinds(tensors)))
 
-    Raises:
-        CellError: it cannot be traced.
-    """
-    others = (spec, input_size, dtype, device, [(t.shape, t.dtype) for t in tensors.values()])
-    last = _LAST.get(cell)
-    if last is not None and last.others == others and last.glance.is_unchanged():
-        return last.program
-    found = _program_or_refusal(cell, tensors, spec, input_size, dtype, device)
-    if isinstance(found, Program):
-        glance = Glance.at(cell)
-        if glance is not None:
-            _LAST[cell] = _Last(glance, others, found)
+
+def _traced(cell: nn.Module, tensors: Parameters, others: _Others) -> Program:
+    found = _program_or_refusal(cell, tensors, others)
     if isinstance(found, CellError):
         raise CellError(str(found)) from found
     return found
 
 
+def _kinds(tensors: Parameters) -> tuple[tuple[torch.Size, torch.dtype], ...]:
+    return tuple([(tensor.shape, tensor.dtype) for tensor in tensors.values()])
+
+
+# What a program depends on beside the cell and the names of its tensors: states, features, dtype
+# and device of x, shapes and dtypes of the tensors.
+_Others = tuple[
+    StateSpec, int, torch.dtype, torch.device, tuple[tuple[torch.Size, torch.dtype], ...]
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Last:
-    """The last program of a cell: to be taken again while nothing has changed."""
+    """The last program of a cell, with the cell's own tensors: the same while nothing changes."""
 
     glance: Glance
-    others: tuple[Any, ...]
+    tensors: dict[str, Tensor]
+    others: _Others
     program: Program
 
 
@@ -118,16 +140,16 @@ _LAST: WeakKeyDictionary[nn.Module, _Last] = WeakKeyDictionary()
 _PROGRAMS: cachetools.LRUCache[Hashable, Program | CellError] = cachetools.LRUCache(maxsize=256)
 
 
+def _key(cell: nn.Module, tensors: Parameters, others: _Others) -> Hashable:
+    return (_structure(cell), tuple(tensors), others)
+
+
 @cachetools.cached(_PROGRAMS, key=_key, lock=Lock())
 def _program_or_refusal(
-    cell: nn.Module,
-    tensors: Parameters,
-    spec: StateSpec,
-    input_size: int,
-    dtype: torch.dtype,
-    device: torch.device,
+    cell: nn.Module, tensors: Parameters, others: _Others
 ) -> Program | CellError:
     """A refusal is kept too: it would be the same the next time."""
+    spec, input_size, dtype, device, _ = others
     try:
         return Program(trace(cell, tensors, spec, input_size, dtype, device))
     except CellError as error:

@@ -64,6 +64,7 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
         chunked=chunked,
         wholes=wholes,
         any_layout={*wholes} - fixed,
+        over_rows=phases.over_rows,
     )
     return phases, assembly, dtype
 

@@ -159,8 +159,8 @@ class _Source:
         for place, (now, _) in enumerate(plan.states.values()):
             yield "for (int64_t r = active; r < now; r++)"
             yield (
-                f"  copy({now.name} + r * padded({now.size}), "
-                f"call.initial[{place}] + (first + r) * {now.size}, {now.size});"
+                f"  begin_state({now.name} + r * padded({now.size}), "
+                f"call.initial[{place}], first + r, {now.size});"
             )
 
     def _leave(self, plan: Plan) -> Iterator[str]:
@@ -197,7 +197,17 @@ class _Source:
         states = [buffer for pair in step.states.values() for buffer in pair]
         of_row = _padded([*step.scratch, *states])
         of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
-        fields = f"run_rows, {of_row}, {of_chunk}, {len(weights)}, weights"
+        counts = ", ".join(
+            str(len(found))
+            for found in (
+                self.assembly.given,
+                self.assembly.made,
+                self.assembly.wholes,
+                step.states,
+                self.assembly.over_rows,
+            )
+        )
+        fields = f"run_rows, {of_row}, {of_chunk}, {counts}, {len(weights)}, weights"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
@@ -15,8 +16,9 @@ from openrnn.backends.cpu import build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
-from openrnn.backends.stepwise import Named
+from openrnn.backends.stepwise import Given, Named
 from openrnn.errors import BackendError
+from openrnn.sequence import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, row_dims, rows_dim
@@ -42,14 +44,19 @@ class Kernel:
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
             for graphs in ((stages.parameters, phases.before), (phases.after, phases.later))
         )
+        in_torch = (phases.before, phases.after, phases.later)
+        self.apart = not any(graph.outputs for graph in in_torch)
         nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
         shapes = {node.label: node.shape for node in nodes}
-        for over in phases.over_rows:  # what no loop reads is (B, features)
-            for label in filter(None, (over.left, over.right)):
-                shapes.setdefault(label, (Batch(), 1))
-        self._given = [(label, _fold(shapes[label])) for label in assembly.given]
+        self._given = [
+            # What no loop reads is (B, features), for a sum over the rows.
+            (label, _fold(shapes[label]) if label in shapes else None)
+            for label in assembly.given
+        ]
         self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
-        self._states = tuple(assembly.step.states)
+        self._states = [
+            (name, f"state.{name}", now.size) for name, (now, _) in assembly.step.states.items()
+        ]
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
             for plan in assembly.plans
@@ -59,91 +66,59 @@ class Kernel:
             (label, results[label][0], _spread(results[label][1], self._dtype))
             for label in assembly.made
         ]
-        places = {label: place for place, label in enumerate(assembly.given)}
-        places |= {label: len(places) + place for place, label in enumerate(assembly.made)
-                   if label.startswith("value.")}  # fmt: skip
+        values = [label if label.startswith("value.") else None for label in assembly.made]
+        places = [*assembly.given, *values]
         self._sums = [
-            (over.label, over.shape, over.left and places[over.left], places[over.right])
-            for over in phases.over_rows
+            (over.label, over.left and places.index(over.left), places.index(over.right), over.shape)
+            for over in assembly.over_rows
         ]
 
     def __call__(
-        self, given: Named, sizes: list[int], *, reverse: bool
+        self, given: Given, steps: Steps, *, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        total, dtype = sum(sizes), self._dtype
+        dtype, total = self._dtype, steps.total
         known, results = dict(given), dict[str, Tensor]()
-
-        def note(outputs: Named) -> None:
-            """What another stage reads, and what is a result: their names may be those of inputs."""
-            for label, tensor in outputs.items():
-                (known if label.startswith("value.") else results)[label] = tensor
-
         for evaluate in self._before:
-            note(evaluate(known, total))
-        rows = [_plain(fold(known[label]) if fold else known[label], dtype)
+            _sort(evaluate(known, total), known, results)
+        # All tensors are held here until the kernel is done.
+        rows = [_plain(known[label] if fold is None else fold(known[label]), dtype)
                 for label, fold in self._given]  # fmt: skip
+        made = [empty(total, size, dtype) for _, size, _ in self._made]
         wholes = [known[label] if any_layout else _plain(known[label], dtype)
                   for label, any_layout in self._wholes]  # fmt: skip
-        initial = [_plain(known[f"state.{name}"], dtype) for name in self._states]
-        made = [empty(total, size, dtype) for _, size, _ in self._made]
-        final = [torch.empty_like(tensor) for tensor in initial]
-        sums = [torch.empty(shape, dtype=dtype) for _, shape, _, _ in self._sums]
-        self._call(sizes, reverse, rows, wholes, made, initial, final, sums)
-        note(
-            {
-                label: spread(tensor) if spread else tensor
-                for (label, _, spread), tensor in zip(self._made, made, strict=True)
-            }
-        )
-        note({label: tensor for (label, *_), tensor in zip(self._sums, sums, strict=True)})
-        for evaluate in self._after:
-            note(evaluate(known, total))
-        return results, dict(zip(self._states, final, strict=True))
-
-    def _call(
-        self,
-        sizes: list[int],
-        reverse: bool,
-        rows: list[Tensor],
-        wholes: list[Tensor],
-        made: list[Tensor],
-        initial: list[Tensor],
-        final: list[Tensor],
-        sums: list[Tensor],
-    ) -> None:
-        tensors = (*rows, *made, *wholes, *initial, *final)
-        addresses = [tensor.data_ptr() for tensor in tensors]
-        pointers = (ctypes.c_void_p * len(tensors))(*addresses)
-        strides = [stride for tensor in wholes for stride in (0, 0, *tensor.stride())[-2:]]
-        over = (_OverRows * len(sums))(*[
-            (left if left is None else addresses[left], addresses[right], result.data_ptr(), *shape)
-            for (_, shape, left, right), result in zip(self._sums, sums, strict=True)
-        ])  # fmt: skip
-        start, word = ctypes.addressof(pointers), ctypes.sizeof(ctypes.c_void_p)
-        counts = len(rows), len(made), len(wholes), len(initial)
-        of_rows, of_made, of_wholes, of_initial, of_final = (
-            start + word * count for count in accumulate(counts, initial=0)
-        )
-        call = _Call(
-            len(sizes),
-            reverse,
-            torch.get_num_threads(),
-            *_time(tuple(sizes)),
-            of_rows,
-            of_wholes,
-            (ctypes.c_int64 * len(strides))(*strides),
-            of_made,
-            of_initial,
-            of_final,
-            len(sums),
-            over,
-            pool(),
-        )
-        self._run(ctypes.byref(call), self._kernel)
+        initial = [_plain(known[label], dtype) for _, label, _ in self._states]
+        final = [torch.empty(steps.most, size, dtype=dtype) for _, _, size in self._states]
+        sums = [torch.empty(shape, dtype=dtype) for *_, shape in self._sums]
+        words = [len(steps.sizes), reverse, torch.get_num_threads(), pool() or 0, *_time(steps)[:2]]
+        first = len(words)
+        for tensor in (*rows, *made, *wholes, *initial, *final):
+            words.append(0 if tensor is None else tensor.data_ptr())
+        for tensor in wholes:
+            words += (0, 0, *tensor.stride())[-2:]
+        for (_, left, right, shape), tensor in zip(self._sums, sums, strict=True):
+            of_left = 0 if left is None else words[first + left]
+            words += (of_left, words[first + right], tensor.data_ptr(), *shape)
+        call = array("q", words)
+        self._run(call.buffer_info()[0], self._kernel)
+        for (label, _, spread), tensor in zip(self._made, made, strict=True):
+            found = tensor if spread is None else spread(tensor)
+            (known if label.startswith("value.") else results)[label] = found
+        if self._after:
+            for (label, *_), tensor in zip(self._sums, sums, strict=True):
+                known[label] = tensor
+            for evaluate in self._after:
+                _sort(evaluate(known, total), known, results)
+        return results, {name: t for (name, *_), t in zip(self._states, final, strict=True)}
 
 
-def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    if tensor.dtype == dtype and tensor.is_contiguous():
+def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> None:
+    """What another stage reads, and what is a result: their names may be those of inputs."""
+    for label, tensor in outputs.items():
+        (known if label.startswith("value.") else results)[label] = tensor
+
+
+def _plain(tensor: Any, dtype: torch.dtype) -> Any:
+    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
         return tensor
     return tensor.detach().to(dtype).contiguous()
 
@@ -177,44 +152,12 @@ def _spread(node: Node, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None
     return spread
 
 
-class _OverRows(ctypes.Structure):
-    """`openrnn::OverRows` in vectors.h."""
-
-    _fields_ = (
-        ("left", ctypes.c_void_p),
-        ("right", ctypes.c_void_p),
-        ("result", ctypes.c_void_p),
-        ("m", ctypes.c_int64),
-        ("n", ctypes.c_int64),
-    )
-
-
-class _Call(ctypes.Structure):
-    """`openrnn::Call` in vectors.h."""
-
-    _fields_ = (
-        ("steps", ctypes.c_int64),
-        ("reverse", ctypes.c_int64),
-        ("threads", ctypes.c_int64),
-        ("sizes", ctypes.POINTER(ctypes.c_int64)),
-        ("offsets", ctypes.POINTER(ctypes.c_int64)),
-        ("rows", ctypes.c_void_p),
-        ("wholes", ctypes.c_void_p),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("outputs", ctypes.c_void_p),
-        ("initial", ctypes.c_void_p),
-        ("final", ctypes.c_void_p),
-        ("sums", ctypes.c_int64),
-        ("over_rows", ctypes.POINTER(_OverRows)),
-        ("pool", ctypes.c_void_p),
-    )
-
-
 @lru_cache(maxsize=256)
-def _time(sizes: tuple[int, ...]) -> tuple[Any, Any]:
-    """The rows of each step, and those before it."""
-    count = len(sizes)
-    return (ctypes.c_int64 * count)(*sizes), (ctypes.c_int64 * (count + 1))(0, *accumulate(sizes))
+def _time(steps: Steps) -> tuple[int, int, Any]:
+    """Where the rows of each step, and those before it, are in memory; and that memory."""
+    memory = array("q", [*steps.sizes, *accumulate(steps.sizes, initial=0)])
+    place, _ = memory.buffer_info()
+    return place, place + memory.itemsize * len(steps.sizes), memory
 
 
 @lru_cache(maxsize=1024)  # by the identity of the stages

@@ -9,20 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from openrnn.backends.cpu.plan import OverRows
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, depends_on
 from openrnn.step.shape import Batch, batch_dim
 from openrnn.step.split import Stages
-
-
-@dataclass(frozen=True)
-class OverRows:
-    """Σ over all rows of leftᵀ right, (m, n); or of right alone, (1, n)."""
-
-    label: str
-    left: str | None  # of (B, m)
-    right: str  # of (B, n)
-    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)

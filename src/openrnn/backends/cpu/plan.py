@@ -141,6 +141,16 @@ class Plan:
         return {label for label, buffer in self.wholes.items() if buffer not in in_loops | cut}
 
 
+@dataclass(frozen=True)
+class OverRows:
+    """Σ over all rows of leftᵀ right, (m, n); or of right alone, (1, n)."""
+
+    label: str
+    left: str | None  # of (B, m)
+    right: str  # of (B, n)
+    shape: tuple[int, int]
+
+
 @dataclass
 class Assembly:
     """All that a kernel does: at each step, and before and after some steps for all their rows.
@@ -156,6 +166,7 @@ class Assembly:
     chunked: list[str]  # what is made, and only there for the rows of some steps
     wholes: list[str]  # arrays without rows
     any_layout: set[str]  # those that may lie in memory in any way
+    over_rows: tuple[OverRows, ...]
 
     @property
     def plans(self) -> tuple[Plan, Plan, Plan]:

@@ -347,30 +347,45 @@ void add_rows(const real* array, int64_t rows, int64_t columns, real* result) {
   }
 }
 
+void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
+  if (rows == 0) {
+    std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
+  } else if (sum.left == nullptr) {
+    add_rows(sum.right, rows, sum.n, sum.result);
+  } else if (sum.m <= sum.n) {
+    matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call.threads,
+           call.pool);
+  } else {  // the narrow factor as the left one, which is the harder to pack
+    Memory turned(sum.m * sum.n);
+    matmul(sum.n, rows, sum.m, sum.right, 1, sum.n, sum.left, sum.m, 1, turned.data, call.threads,
+           call.pool);
+    transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
+  }
+}
+
 }  // namespace
 }  // namespace openrnn
 
 using namespace openrnn;
 
-extern "C" void run(const Call* call, const Kernel* kernel) {
-  run_steps(*call, kernel);
-  const int64_t rows = call->offsets[call->steps];
-  for (int64_t i = 0; i < call->sums; i++) {
-    const OverRows& sum = call->over_rows[i];
-    if (rows == 0)
-      std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
-    else if (sum.left == nullptr)
-      add_rows(sum.right, rows, sum.n, sum.result);
-    else if (sum.m <= sum.n)
-      matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call->threads,
-             call->pool);
-    else {  // the narrow factor as the left one, which is the harder to pack
-      Memory turned(sum.m * sum.n);
-      matmul(sum.n, rows, sum.m, sum.right, 1, sum.n, sum.left, sum.m, 1, turned.data,
-             call->threads, call->pool);
-      transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
-    }
-  }
+// One call: how it is, and then the addresses of all arrays, kind by kind, with what belongs to them.
+extern "C" void run(const int64_t* words, const Kernel* kernel) {
+  Call call;
+  call.steps = words[0], call.reverse = words[1], call.threads = words[2];
+  call.pool = reinterpret_cast<Pool>(words[3]);
+  call.sizes = reinterpret_cast<const int64_t*>(words[4]);
+  call.offsets = reinterpret_cast<const int64_t*>(words[5]);
+  words += 6;
+  call.rows = reinterpret_cast<const real* const*>(words);
+  call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
+  call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);
+  call.initial = reinterpret_cast<const real* const*>(words += kernel->wholes);
+  call.final = reinterpret_cast<real* const*>(words += kernel->states);
+  call.strides = words += kernel->states;
+  call.over_rows = reinterpret_cast<const OverRows*>(words + 2 * kernel->wholes);
+  run_steps(call, kernel);
+  const int64_t rows = call.offsets[call.steps];
+  for (int64_t i = 0; i < kernel->sums; i++) sum_rows(call, rows, call.over_rows[i]);
 }
 
 extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const real* left,

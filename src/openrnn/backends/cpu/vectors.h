@@ -271,20 +271,17 @@ struct OverRows {
 
 // What the caller gives; pointers are to arrays in the order of the generated file.
 struct Call {
-  int64_t steps;
-  int64_t reverse;
-  int64_t threads;
+  int64_t steps, reverse, threads;
+  Pool pool;                   // torch's own, if it has one that we know how to use
   const int64_t* sizes;        // rows at each step
   const int64_t* offsets;      // sum of the sizes before a step
   const real* const* rows;     // inputs with rows, (sum of sizes, features)
-  const real* const* wholes;   // inputs without
-  const int64_t* strides;      // of the last two dimensions of each of these
   real* const* outputs;        // (sum of sizes, features)
-  const real* const* initial;  // states, (largest size, features)
+  const real* const* wholes;   // inputs without rows
+  const real* const* initial;  // states, (largest size, features); null for zeros
   real* const* final;
-  int64_t sums;
+  const int64_t* strides;      // of the last two dimensions of each of the inputs without rows
   const OverRows* over_rows;
-  Pool pool;  // torch's own, if it has one that we know how to use
 };
 
 // Matrices, depth by columns, that are packed before the first step.
@@ -308,6 +305,7 @@ struct Kernel {
                    const real* const* weights, real* memory, Product product);
   int64_t of_row;    // numbers for each row of the batch
   int64_t of_chunk;  // numbers for each row of those steps that are prepared together
+  int64_t rows, outputs, wholes, states, sums;  // how many arrays the caller gives
   int64_t weights;
   const Weight* weight;
 };
@@ -328,6 +326,14 @@ INLINE constexpr int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 INLINE int64_t clip(int64_t rows, int64_t count) {
   return rows < 0 ? 0 : rows > count ? count : rows;
 }
+// A state before its first step.
+INLINE void begin_state(real* to, const real* initial, int64_t row, int64_t count) {
+  if (initial != nullptr)
+    __builtin_memcpy(to, initial + row * count, count * sizeof(real));
+  else
+    __builtin_memset(to, 0, count * sizeof(real));
+}
+
 INLINE void copy(real* to, const real* from, int64_t count) {
   __builtin_memcpy(to, from, count * sizeof(real));
 }
