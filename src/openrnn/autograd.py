@@ -23,13 +23,13 @@ class Runner(Protocol):
     wanted: Wanted
 
     def forward(
-        self, inputs: Sequence[Tensor]
+        self, inputs: Sequence[Tensor | None]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The results, and what `backward` needs beside the inputs."""
 
     def backward(
         self,
-        inputs: Sequence[Tensor],
+        inputs: Sequence[Tensor | None],
         kept: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
@@ -39,14 +39,14 @@ class Runner(Protocol):
         """
 
     def differentiable(
-        self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
+        self, inputs: Sequence[Tensor | None], kept: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
         """The results once more, with the same random numbers, in operations that torch records."""
 
 
 class _Call(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, runner: Runner, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, runner: Runner, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         results, kept = runner.forward(inputs)
         ctx.runner, ctx.count = runner, len(inputs)
         ctx.set_materialize_grads(False)
@@ -76,7 +76,7 @@ class _Call(torch.autograd.Function):
         return (None, *(next(found) if want else None for want in wanted))
 
 
-def call(runner: Runner, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def call(runner: Runner, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The runner's results, differentiable any number of times."""
     if any(runner.wanted):
         results: tuple[Tensor, ...] = _Call.apply(runner, *inputs)  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ def run(
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Sequence,
-    state: tuple[Tensor, ...],
+    state: tuple[Tensor, ...] | None,
     spec: StateSpec,
     *,
     reverse: bool,

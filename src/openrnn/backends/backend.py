@@ -19,7 +19,7 @@ class Backend(Protocol):
         cell: nn.Module,
         parameters: Parameters | None,
         sequence: Sequence,
-        state: tuple[Tensor, ...],
+        state: tuple[Tensor, ...] | None,
         spec: StateSpec,
         *,
         reverse: bool,
@@ -30,7 +30,7 @@ class Backend(Protocol):
             cell: `cell(x_t, state) -> state`.
             parameters: what the cell reads in place of its own parameters, or None.
             sequence: the inputs; the outputs have the same layout.
-            state: the initial states, each (B, features), one row per sequence.
+            state: the initial states, each (B, features), one row per sequence; None for zeros.
             spec: what the states of the cell are.
             reverse: run from each sequence's last step to its first.
         """

@@ -14,7 +14,7 @@ def run(
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Sequence,
-    state: tuple[Tensor, ...],
+    state: tuple[Tensor, ...] | None,
     spec: StateSpec,
     *,
     reverse: bool,
@@ -22,6 +22,8 @@ def run(
     """See `Backend`."""
     if parameters is not None:
         cell = bind(cell, parameters)
+    if state is None:
+        state = spec.zeros(sequence.data, sequence.batch_size)
     inputs = sequence.steps()
 
     def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -49,8 +49,9 @@ class Scan(Protocol):
 class Engine:
     """What backends differ in.
 
-    prepare: `prepare(stages, states)` gives what runs these stages; `states` are the labels of those
-        carried of which all rows are wanted, beside the last. It raises BackendError if it cannot.
+    prepare: `prepare(stages, states)` gives what runs these stages; `states` are the labels of
+        those carried of which all rows are wanted, beside the last. It raises BackendError if it
+        cannot.
     fused: whether its loop computes element by element at no cost of its own.
     """
 
@@ -66,7 +67,7 @@ def run(
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Batches,
-    state: tuple[Tensor, ...],
+    state: tuple[Tensor, ...] | None,
     spec: StateSpec,
     *,
     reverse: bool,
@@ -83,7 +84,7 @@ def make_ready(
     cell: nn.Module,
     parameters: Parameters | None,
     sequence: Batches,
-    state: tuple[Tensor, ...],
+    state: tuple[Tensor, ...] | None,
     spec: StateSpec,
     *,
     reverse: bool,
@@ -94,14 +95,17 @@ def make_ready(
         CellError: the cell cannot be traced.
         BackendError: its recurrence cannot be prepared.
     """
-    if spec.sizes is None:  # the states that the user gave tell their sizes
+    if spec.sizes is None and state is not None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     data = sequence.data
     program, tensors = program_of(cell, parameters, spec, data.size(-1), data.dtype, data.device)
-    inputs = [data.flatten(0, -2), *state, *tensors.values()]
-    _check_devices(type(cell).__name__, inputs)
-    grad = torch.is_grad_enabled()
-    wanted = tuple([grad and tensor.requires_grad for tensor in inputs])
+    initial = (None,) * len(spec.names) if state is None else state
+    inputs = [data.flatten(0, -2), *initial, *tensors.values()]
+    _check_devices(type(cell).__name__, data.device, inputs)
+    if torch.is_grad_enabled():
+        wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
+    else:
+        wanted = (False,) * len(inputs)
     prepared = _prepared(engine, program, tuple(tensors), wanted)
     runner = Staged(prepared, sequence.lay_out(), reverse)
 
@@ -112,12 +116,12 @@ def make_ready(
     return ready
 
 
-def _check_devices(name: str, inputs: list[Tensor]) -> None:
+def _check_devices(name: str, device: torch.device, inputs: list[Tensor | None]) -> None:
     """A kernel would read memory of another device as if it were its own."""
-    device = inputs[0].device
     for tensor in inputs:
-        lone_number = tensor.dim() == 0 and tensor.device.type == "cpu"  # torch lets these be
-        if tensor.device != device and not lone_number:
+        if tensor is None or tensor.device == device:
+            continue
+        if tensor.dim() > 0 or tensor.device.type != "cpu":  # torch lets lone numbers be
             raise BackendError(
                 f"{name}: the input is on {device}, but a state or a parameter is on "
                 f"{tensor.device}. Move all to one device"
@@ -149,9 +153,7 @@ class Prepared:
 
 
 @lru_cache(maxsize=4096)
-def _prepared(
-    engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted
-) -> Prepared:
+def _prepared(engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted) -> Prepared:
     return Prepared(engine, program, names, wanted)
 
 
@@ -169,11 +171,13 @@ class Staged:
         self.wanted = prepared.wanted
 
     def forward(
-        self, inputs: Sequence[Tensor]
+        self, inputs: Sequence[Tensor | None]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         prepared = self.prepared
         given = dict(zip(prepared.labels, inputs, strict=True))
-        randoms = self._draw(inputs[0].device)
+        x = inputs[0]
+        assert x is not None
+        randoms = self._draw(x.device)
         given.update(randoms)
         results, rows = self._results(prepared.forward, given)
         kept = (*randoms.values(), *[rows[name] for name in prepared.saved])
@@ -182,7 +186,7 @@ class Staged:
         return results, kept
 
     def differentiable(
-        self, inputs: Sequence[Tensor], kept: Sequence[Tensor]
+        self, inputs: Sequence[Tensor | None], kept: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
         program = self.prepared.program
         given = dict(zip(self.prepared.labels, inputs, strict=True))
@@ -199,7 +203,7 @@ class Staged:
 
     def backward(
         self,
-        inputs: Sequence[Tensor],
+        inputs: Sequence[Tensor | None],
         kept: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
@@ -207,12 +211,14 @@ class Staged:
         states, carried = prepared.program.states, prepared.stages.carried
         given: dict[str, Tensor | None] = dict(zip(prepared.labels, inputs, strict=True))
         given.update(zip(prepared.saved, kept[len(prepared.randoms) :], strict=True))
-        of_final = dict(zip(states, gradients[1:], strict=True))
-        for name, initial in zip(states, inputs[1:], strict=False):
+        of_final, x = dict(zip(states, gradients[1:], strict=True)), inputs[0]
+        for name in states:
             if name in prepared.program.stepwise:
                 rows = gradients[0] if name == states[0] else None
                 if rows is None:
-                    rows = inputs[0].new_zeros(self.steps.total, initial.size(-1))
+                    size = prepared.program.features[name]
+                    assert x is not None
+                    rows = x.new_zeros(self.steps.total, size)
                 last = of_final[name]
                 if name not in carried and last is not None:  # its last value is one row of many
                     place = self.steps.last_rows(self.reverse).to(rows.device)
@@ -255,9 +261,9 @@ class Staged:
         }
 
 
-def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results, in memory of their own: the user may change them in place."""
-    taken = {tensor.untyped_storage().data_ptr() for tensor in others}
+    taken = {tensor.untyped_storage().data_ptr() for tensor in others if tensor is not None}
     apart = []
     for result in results:
         place = result.untyped_storage().data_ptr()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from openrnn.step.shape import Batch, batch_dim, concrete, rows_dim
 from openrnn.step.split import Stages
 
 Named = Mapping[str, Tensor]
-Given = Mapping[str, Optional[Tensor]]
+Given = Mapping[str, Tensor | None]
 
 
 class InTorch:

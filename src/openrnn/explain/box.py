@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from openrnn import cells
-from openrnn.binding import tensors_of
 from openrnn.state import state_spec
 from openrnn.step.program import program_of
 
@@ -132,7 +131,5 @@ def _parameters(make: Any) -> str:
 def _recurrence(cell: Any) -> Counter[str]:
     """How often each operation is in the recurrence."""
     spec = state_spec(cell, torch.empty(1, cell.input_size))
-    program = program_of(
-        cell, tensors_of(cell), spec, cell.input_size, torch.float32, torch.device("cpu")
-    )
+    program, _ = program_of(cell, None, spec, cell.input_size, torch.float32, torch.device("cpu"))
     return Counter(node.op for node in program.stages.recurrence.nodes)

@@ -68,8 +68,12 @@ class DropIn(nn.RNNBase, Layer):
 
     def lend(self) -> list[Any]:
         """The layer's parameters under the names that the cells know them by, nested as a state."""
+        own: dict[str, Any] = self._parameters  # but for what was put in a parameter's place
         cells: list[Parameters] = [
-            {name.split("_l")[0]: getattr(self, name) for name in names}
+            {
+                name.split("_l")[0]: own[name] if name in own else getattr(self, name)
+                for name in names
+            }
             for names in self._all_weights
         ]
         return _pairs(cells) if self.bidirectional else cells

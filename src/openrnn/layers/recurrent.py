@@ -83,21 +83,25 @@ class Recurrent(Layer):
         self, sequence: Sequence, state: Any, parameters: Parameters | None = None
     ) -> tuple[Sequence, Any]:
         self._check_features(sequence)
-        self.seen_features = sequence.features
+        if self.seen_features != sequence.features:
+            self.seen_features = sequence.features
         spec, states = self._initial(sequence, state)
         output, states = backends.resolve(self.backend)(
             self.cell, parameters, sequence, states, spec, reverse=self.reverse
         )
         return output, spec.wrap(tuple(map(sequence.write_state, states)))
 
-    def _initial(self, sequence: Sequence, state: Any) -> tuple[StateSpec, tuple[Tensor, ...]]:
-        """What the cell's states are, and their values before the first step."""
-        if self._spec is not None and self._spec[0] is self.cell:
+    def _initial(
+        self, sequence: Sequence, state: Any
+    ) -> tuple[StateSpec, tuple[Tensor, ...] | None]:
+        """What the cell's states are, and those before the first step, if the user gave any."""
+        cell = self.cell
+        if self._spec is not None and self._spec[0] is cell:
             spec = self._spec[1]
         else:
             try:
-                spec = state_spec(self.cell, sequence.data)
-                self._spec = (self.cell, spec)
+                spec = state_spec(cell, sequence.data)
+                self._spec = (cell, spec)
             except CellError:
                 if not isinstance(state, (Tensor, tuple, list)):
                     raise
@@ -106,7 +110,7 @@ class Recurrent(Layer):
                 names = tuple(f"state {i}" for i in range(count))
                 spec = StateSpec(names, None, single=isinstance(state, Tensor))
         if state is None:
-            return spec, spec.zeros(sequence.data, sequence.batch_size)
+            return spec, None
         owner = f"{type(self).__name__}({type(self.cell).__name__})"
         states = spec.read(state, sequence.batch_size if sequence.batched else None, owner)
         return spec, tuple(map(sequence.read_state, states))

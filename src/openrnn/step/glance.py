@@ -24,6 +24,7 @@ class Glance:
     def __init__(self) -> None:
         self._contents: list[_Contents] = []
         self._ids: list[list[int]] = []
+        self._empty: list[Any] = []  # most of a module's containers are, and hold no id
         self._alive: list[Any] = []  # so that no id is used twice
 
     @classmethod
@@ -42,7 +43,10 @@ class Glance:
         return glance
 
     def is_unchanged(self) -> bool:
-        return [[*map(id, contents())] for contents in self._contents] == self._ids
+        return (
+            not any(self._empty)
+            and [[*map(id, contents())] for contents in self._contents] == self._ids
+        )
 
     def _note(self, contents: _Contents) -> None:
         held = [*contents()]
@@ -53,6 +57,9 @@ class Glance:
     def _look(self, value: Any) -> bool:
         """Notes what a value holds; False if it may change without that being seen."""
         kind = type(value)
+        if kind in (dict, OrderedDict, list, deque, set) and not value:
+            self._empty.append(value)
+            return True
         if kind in (dict, OrderedDict):
             self._note(value.values)
             self._note(value.keys)
@@ -62,8 +69,8 @@ class Glance:
             return all(map(self._look, value))
         if kind is tuple:
             return all(map(self._look, value))
-        if kind in (set, frozenset):
-            return not value or (kind is frozenset and all(map(self._look, value)))
+        if kind is frozenset:
+            return all(map(self._look, value))
         return isinstance(value, (*_FIXED, torch.Tensor)) or (callable(value) and not _holds(value))
 
 

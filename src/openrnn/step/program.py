@@ -21,6 +21,7 @@ from openrnn.state import StateSpec
 from openrnn.step.glance import Glance
 from openrnn.step.gradient import Gradient, gradient
 from openrnn.step.graph import Graph
+from openrnn.step.shape import features
 from openrnn.step.split import Stages, split
 from openrnn.step.trace import trace
 
@@ -50,12 +51,20 @@ class Program:
         """The stages forward, with what is kept, and backward, for these gradients."""
         return self._training(wanted)
 
-    @property
+    @cached_property
     def output(self) -> tuple[str, ...]:
         """The label of the state that the layer gives at each step."""
         return (f"state.{self.states[0]}",)
 
-    @property
+    @cached_property
+    def features(self) -> dict[str, int]:
+        """Of each state, by name."""
+        return {
+            label.removeprefix("state."): features(self.graph.nodes[index].shape)
+            for label, index in self.graph.outputs
+        }
+
+    @cached_property
     def stepwise(self) -> tuple[str, ...]:
         """The states with a gradient at each step: the output, and those that no step reads."""
         rest = (name for name in self.states[1:] if name not in self.stages.carried)

@@ -56,13 +56,15 @@ def split(graph: Graph, *, fuse: bool = False) -> Stages:
 
     With `fuse` the loop also computes, element by element, what it could be given, where that
     leaves less to be handed over: a loop in registers does it faster than a pass over all T steps.
+    And each stage takes weights as they are, with transposes and slices of its own.
     """
     graph = distribute(graph)
     stage = _assign(graph)
     if fuse:
         _fuse(graph, stage)
+    walked = _walked(graph, stage) if fuse else frozenset[int]()
     carried = tuple(node["name"] for _, node in graph.inputs("state"))
-    builders = {name: _Stage(name) for name in STAGES}
+    builders = {name: _Stage(name, walked) for name in STAGES}
     results: dict[int, list[str]] = {}
     for label, index in graph.outputs:
         results.setdefault(index, []).append(label)
@@ -89,8 +91,8 @@ def _home_of_result(label: str, carried: tuple[str, ...], stage: str) -> str:
 class _Stage:
     """One stage under construction."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, walked: Collection[int]) -> None:
+        self.name, self.walked = name, walked
         self.builder = Builder()
         self.values: dict[int, Value] = {}  # by the node's place in the whole graph
         self.results: dict[str, Value] = {}
@@ -115,11 +117,25 @@ class _Stage:
             state = node.op == "input" and node["kind"] == "state"
             if node.op in ("constant", "input") and not (state and self.name != "recurrence"):
                 self.values[index] = self.builder.copy(node, ())
+            elif index in self.walked:
+                inputs = [self.read(graph, builders, stage, i) for i in node.inputs]
+                self.values[index] = self.builder.copy(node, inputs)
             else:
                 home = builders[stage[index]]
                 home.results[f"value.{index}"] = home.read(graph, builders, stage, index)
                 self.values[index] = self.builder.input("value", str(index), node.shape, node.dtype)
         return self.values[index]
+
+
+def _walked(graph: Graph, stage: list[str]) -> frozenset[int]:
+    """Transposes and slices of weights: a kernel walks through the weight itself."""
+    found = set[int]()
+    for index, node in enumerate(graph.nodes):
+        if node.op in ("permute", "slice") and stage[index] == "parameters":
+            (source,) = node.inputs
+            if graph.nodes[source].op == "input" or source in found:
+                found.add(index)
+    return frozenset(found)
 
 
 def _onward(graph: Graph) -> set[int]:

@@ -69,7 +69,12 @@ class Kernel:
         values = [label if label.startswith("value.") else None for label in assembly.made]
         places = [*assembly.given, *values]
         self._sums = [
-            (over.label, over.left and places.index(over.left), places.index(over.right), over.shape)
+            (
+                over.label,
+                None if over.left is None else places.index(over.left),
+                places.index(over.right),
+                over.shape,
+            )
             for over in assembly.over_rows
         ]
 
@@ -77,7 +82,8 @@ class Kernel:
         self, given: Given, steps: Steps, *, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         dtype, total = self._dtype, steps.total
-        known, results = dict(given), dict[str, Tensor]()
+        known: dict[str, Any] = dict(given)
+        results = dict[str, Tensor]()
         for evaluate in self._before:
             _sort(evaluate(known, total), known, results)
         # All tensors are held here until the kernel is done.
@@ -93,8 +99,8 @@ class Kernel:
         first = len(words)
         for tensor in (*rows, *made, *wholes, *initial, *final):
             words.append(0 if tensor is None else tensor.data_ptr())
-        for tensor in wholes:
-            words += (0, 0, *tensor.stride())[-2:]
+        for whole in wholes:
+            words += (0, 0, *whole.stride())[-2:]
         for (_, left, right, shape), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[first + left]
             words += (of_left, words[first + right], tensor.data_ptr(), *shape)

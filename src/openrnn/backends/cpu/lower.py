@@ -182,7 +182,7 @@ class _Lowering:
             pair = added_product(self.graph, readers, index)
             if pair is None or self._weighted(pair[0]) != self.graph.nodes[pair[0]].inputs:
                 continue
-            product, other = pair
+            _, other = pair
             base = self._walks[other][0]
             known = self.graph.nodes[base].op == "input" or base in found
             dims = self._dims[index]

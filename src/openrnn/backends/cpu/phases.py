@@ -202,5 +202,6 @@ class _Stage:
 
 def _matrix(node: Node) -> tuple[int, int]:
     m, n = node.shape
-    assert isinstance(m, int) and isinstance(n, int)
+    assert isinstance(m, int)
+    assert isinstance(n, int)
     return m, n
