@@ -94,17 +94,24 @@ class Sequence:
     def features(self) -> int:
         return self.data.size(-1)
 
+    def sizes(self) -> list[int]:
+        """The rows at each time step."""
+        if self.batch_sizes is None:
+            return [self.data.size(1)] * self.data.size(0)
+        sizes: list[int] = self.batch_sizes.tolist()
+        return sizes
+
     def lay_out(self) -> Steps:
-        """The rows of each time step."""
+        """The same, the same object for a batch of the same size."""
         if self.batch_sizes is None:
             return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.batch_sizes.tolist())
+        return Steps(self.sizes())
 
     def steps(self) -> tuple[Tensor, ...]:
         """The rows (B_t, features) of each time step, in order of time."""
         if self.batch_sizes is None:
             return self.data.unbind(0)
-        return torch.split(self.data, self.lay_out().sizes)
+        return torch.split(self.data, self.sizes())
 
     def join(self, steps: list[Tensor]) -> Sequence:
         """The sequence with these rows at its time steps: the inverse of `steps`."""

@@ -31,5 +31,5 @@ def run(
         return new[0], new
 
     with parametrizations_once(cell):
-        outputs, state = loop(step, sequence.lay_out().sizes, state, reverse=reverse)
+        outputs, state = loop(step, sequence.sizes(), state, reverse=reverse)
     return sequence.join(outputs), state

@@ -143,7 +143,9 @@ class Prepared:
         )
         self.stages, self.saved = self.program.stages, list[str]()
         if any(wanted):
-            chosen = frozenset(l for l, want in zip(self.labels, wanted, strict=True) if want)
+            chosen = frozenset(
+                label for label, want in zip(self.labels, wanted, strict=True) if want
+            )
             self.stages, backward = self.program.training(chosen)
             self.backward = scan_of(engine, backward, ())
             outputs = (name for stage in STAGES for name, _ in getattr(self.stages, stage).outputs)

@@ -40,7 +40,7 @@ class InTorch:
                 note(evaluator(graph, device)(known, steps.total))
 
         def note(outputs: Named) -> None:
-            """What another stage reads, and what is a result: their names may be those of inputs."""
+            """What another stage reads, and what is a result, whose name may be an input's."""
             for name, tensor in outputs.items():
                 (known if name.startswith("value.") else results)[name] = tensor
 

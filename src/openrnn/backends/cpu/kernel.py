@@ -118,7 +118,7 @@ class Kernel:
 
 
 def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> None:
-    """What another stage reads, and what is a result: their names may be those of inputs."""
+    """What another stage reads, and what is a result, whose name may be an input's."""
     for label, tensor in outputs.items():
         (known if label.startswith("value.") else results)[label] = tensor
 
