@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace openrnn {
@@ -28,23 +29,48 @@ struct Panels {
   }
 };
 
-// to[d][j] = from[j][d], in tiles, so that each line of memory that is read is used whole.
+// Of two rows of a square, the lanes with the bit Step in their number go from b to a, the others
+// from a to b: with all steps 1, 2, 4 ... and all pairs of rows so far apart it is transposed.
+template <int Step, bits... Lane>
+INLINE void exchange(vec& a, vec& b, std::integer_sequence<bits, Lane...>) {
+#if defined(__clang__)
+  const vec first = __builtin_shufflevector(a, b, (Lane & Step ? kLanes + Lane - Step : Lane)...);
+  const vec second = __builtin_shufflevector(a, b, (Lane & Step ? kLanes + Lane : Lane + Step)...);
+#else
+  const vec first = __builtin_shuffle(a, b, mask{(Lane & Step ? kLanes + Lane - Step : Lane)...});
+  const vec second = __builtin_shuffle(a, b, mask{(Lane & Step ? kLanes + Lane : Lane + Step)...});
+#endif
+  a = first, b = second;
+}
+
+template <int Step> INLINE void exchange_rows(vec* rows) {
+  if constexpr (Step < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++)
+      if (!(i & Step))
+        exchange<Step>(rows[i], rows[i + Step], std::make_integer_sequence<bits, kLanes>{});
+    exchange_rows<2 * Step>(rows);
+  }
+}
+
+// to[d][j] = from[j][d], square by square.
 void transpose(real* to, int64_t to_stride, const real* from, int64_t column_stride,
                int64_t depth_stride, int64_t columns, int64_t depth) {
-  constexpr int64_t kTile = 8;
-  for (int64_t d = 0; d < depth; d += kTile)
-    for (int64_t j = 0; j < columns; j += kTile) {
-      const real* tile = from + j * column_stride + d * depth_stride;
+  for (int64_t d = 0; d < depth; d += kLanes)
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const real* square = from + j * column_stride + d * depth_stride;
       real* at = to + d * to_stride + j;
-      if (d + kTile <= depth && j + kTile <= columns && depth_stride == 1) {
-        real rows[kTile][kTile];
-        for (int64_t a = 0; a < kTile; a++) copy(rows[a], tile + a * column_stride, kTile);
-        for (int64_t b = 0; b < kTile; b++)
-          for (int64_t a = 0; a < kTile; a++) at[b * to_stride + a] = rows[a][b];
+      if (d + kLanes <= depth && j + kLanes <= columns && depth_stride == 1) {
+        vec rows[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; i++) rows[i] = load(Full{}, square + i * column_stride);
+        exchange_rows<1>(rows);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; i++) store(Full{}, at + i * to_stride, rows[i]);
       } else {
-        for (int64_t b = 0; b < least(kTile, depth - d); b++)
-          for (int64_t a = 0; a < least(kTile, columns - j); a++)
-            at[b * to_stride + a] = tile[a * column_stride + b * depth_stride];
+        for (int64_t b = 0; b < least(kLanes, depth - d); b++)
+          for (int64_t a = 0; a < least(kLanes, columns - j); a++)
+            at[b * to_stride + a] = square[a * column_stride + b * depth_stride];
       }
     }
 }
