@@ -93,7 +93,11 @@ def in_transform(device: torch.device) -> bool:
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
-        or (torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type))
-        or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+        or (torch._C._is_any_autocast_enabled() and _is_autocast(device.type))
+        or torch._C._is_tracing()
         or torch.compiler.is_exporting()
     )
+
+
+def _is_autocast(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

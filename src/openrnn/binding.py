@@ -39,7 +39,10 @@ def parametrized(module: nn.Module) -> list[str]:
 
 def is_parametrized(module: nn.Module) -> bool:
     """Whether any tensor of the module, or of one inside it, is computed from others."""
-    return any("parametrizations" in part._modules for part in module.modules())
+    children = module._modules
+    return "parametrizations" in children or any(
+        child is not None and is_parametrized(child) for child in children.values()
+    )
 
 
 def bind(module: nn.Module, tensors: Parameters) -> nn.Module:

@@ -45,7 +45,7 @@ class Scan(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Engine:
     """What backends differ in.
 
@@ -111,7 +111,9 @@ def make_ready(
 
     def ready() -> tuple[Batches, tuple[Tensor, ...]]:
         output, *final = call(runner, inputs)
-        return sequence.with_data(output.reshape(*data.shape[:-1], output.size(-1))), tuple(final)
+        if data.dim() == 3:
+            output = output.view(data.size(0), data.size(1), output.size(-1))
+        return sequence.with_data(output), tuple(final)
 
     return ready
 

@@ -61,7 +61,8 @@ class DropIn(nn.RNNBase, Layer):
         stack = self.stack
         if stack.training != self.training:
             stack.train(self.training)
-        stack.dropout = self.dropout
+        if stack.dropout != self.dropout:
+            stack.dropout = self.dropout
         states = None if state is None else self._split_state(sequence, state)
         output, states = stack.scan(sequence, states, parameters or self.lend())
         return output, self._join_state(states)

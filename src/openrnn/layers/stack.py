@@ -77,19 +77,19 @@ class Stack(Layer):
         return module
 
     def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
-        states = (None,) * len(self.layers) if state is None else state
-        if isinstance(states, Tensor) or len(states) != len(self.layers):
+        layers: tuple[Any, ...] = tuple(self.layers)
+        states = (None,) * len(layers) if state is None else state
+        if isinstance(states, Tensor) or len(states) != len(layers):
             count = "a Tensor" if isinstance(states, Tensor) else f"{len(states)} states"
             raise StateError(
-                f"Stack: expected one state for each of its {len(self.layers)} layers, got {count}"
+                f"Stack: expected one state for each of its {len(layers)} layers, got {count}"
             )
         if parameters is None:
-            parameters = (None,) * len(self.layers)
+            parameters = (None,) * len(layers)
         new_states = []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(layers):
             if index > 0 and self.dropout > 0:
                 sequence = sequence.with_data(F.dropout(sequence.data, self.dropout, self.training))
-            assert isinstance(layer, Layer)
             sequence, new_state = layer.scan(sequence, states[index], parameters[index])
             new_states.append(new_state)
         return sequence, tuple(new_states)
