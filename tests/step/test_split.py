@@ -161,9 +161,10 @@ def derived(cell: nn.Module) -> tuple[Stages, Stages]:
 
 
 def test_fused_loops_take_in_what_they_can_compute() -> None:
-    """All functions of the gates are in the loop, also in the gradient; a bias is not."""
+    """All functions of the gates are in the loop, also in the gradient; the biases are not."""
     program = Program(graph_of(openrnn.LSTMCell(5, 7).double())).fused
-    assert program.stages.inputs.count("add") == 1, "where its product is computed"
+    assert program.stages.inputs.count("add") == 2, "their sum, and that with the product"
+    assert not program.stages.parameters.outputs, "weights are taken as they lie"
     _, backward = program.training(frozenset(["parameter.weight_hh"]))
     assert all(node.op == "input" for node in backward.inputs.nodes)
     labels = {node.label for _, node in backward.recurrence.inputs("value")}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,18 @@ from openrnn.state import StateSpec
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
 from openrnn.step.shape import rows_dim
-from openrnn.step.split import STAGES, Stages
+from openrnn.step.split import Stages
 
 
-class Scan(Protocol):
+class Scan(Hashable, Protocol):
     """Runs the stages of a step, or of its gradient, over a sequence.
 
     apart: whether all that it gives is in memory of its own.
+    saved: the labels of those results that are kept for the gradient.
     """
 
     apart: bool
+    saved: tuple[str, ...]
 
     def __call__(
         self, given: Given, steps: Steps, *, reverse: bool
@@ -49,13 +51,13 @@ class Scan(Protocol):
 class Engine:
     """What backends differ in.
 
-    prepare: `prepare(stages, states)` gives what runs these stages; `states` are the labels of
-        those carried of which all rows are wanted, beside the last. It raises BackendError if it
-        cannot.
+    prepare: `prepare(stages, states, forward)` gives what runs these stages; `states` are the
+        labels of those carried of which all rows are wanted, beside the last; `forward`, for the
+        gradient, is what ran the step. It raises BackendError if it cannot.
     fused: whether its loop computes element by element at no cost of its own.
     """
 
-    prepare: Callable[[Stages, tuple[str, ...]], Scan]
+    prepare: Callable[[Stages, tuple[str, ...], Any], Scan]
     fused: bool
 
 
@@ -143,16 +145,16 @@ class Prepared:
             *(f"state.{name}" for name in program.states),
             *(f"parameter.{name}" for name in names),
         )
-        self.stages, self.saved = self.program.stages, list[str]()
+        self.stages = self.program.stages
         if any(wanted):
             chosen = frozenset(
                 label for label, want in zip(self.labels, wanted, strict=True) if want
             )
             self.stages, backward = self.program.training(chosen)
-            self.backward = scan_of(engine, backward, ())
-            outputs = (name for stage in STAGES for name, _ in getattr(self.stages, stage).outputs)
-            self.saved = sorted(name for name in outputs if name.startswith("saved."))
-        self.forward = scan_of(engine, self.stages, self.program.output)
+            self.forward = scan_of(engine, self.stages, self.program.output)
+            self.backward = scan_of(engine, backward, (), self.forward)
+        else:
+            self.forward = scan_of(engine, self.stages, self.program.output)
         self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
 
 
@@ -162,9 +164,11 @@ def _prepared(engine: Engine, program: Program, names: tuple[str, ...], wanted: 
 
 
 @lru_cache(maxsize=4096)  # by the identity of the stages
-def scan_of(engine: Engine, stages: Stages, states: tuple[str, ...]) -> Scan:
+def scan_of(
+    engine: Engine, stages: Stages, states: tuple[str, ...], forward: Scan | None = None
+) -> Scan:
     """What runs these stages, made once."""
-    return engine.prepare(stages, states)
+    return engine.prepare(stages, states, forward)
 
 
 class Staged:
@@ -184,7 +188,7 @@ class Staged:
         randoms = self._draw(x.device)
         given.update(randoms)
         results, rows = self._results(prepared.forward, given)
-        kept = (*randoms.values(), *[rows[name] for name in prepared.saved])
+        kept = (*randoms.values(), *[rows[name] for name in prepared.forward.saved])
         if any(self.wanted) and not prepared.forward.apart:
             results = _apart(results, (*inputs, *kept))
         return results, kept
@@ -214,7 +218,7 @@ class Staged:
         prepared = self.prepared
         states, carried = prepared.program.states, prepared.stages.carried
         given: dict[str, Tensor | None] = dict(zip(prepared.labels, inputs, strict=True))
-        given.update(zip(prepared.saved, kept[len(prepared.randoms) :], strict=True))
+        given.update(zip(prepared.forward.saved, kept[len(prepared.randoms) :], strict=True))
         of_final, x = dict(zip(states, gradients[1:], strict=True)), inputs[0]
         for name in states:
             if name in prepared.program.stepwise:

@@ -24,8 +24,11 @@ class InTorch:
 
     apart = False
 
-    def __init__(self, stages: Stages, states: tuple[str, ...]) -> None:
+    def __init__(
+        self, stages: Stages, states: tuple[str, ...], forward: InTorch | None = None
+    ) -> None:
         self.stages, self._wanted = stages, stages.wanted(states)
+        self.saved = tuple(stages.saved())
         self._needed = [n for _, n in stages.recurrence.inputs() if n["kind"] != "state"]
 
     def __call__(

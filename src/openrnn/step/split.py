@@ -41,6 +41,11 @@ class Stages:
     carried: tuple[str, ...]  # the states that a later step reads, in order
     randoms: tuple[Node, ...]  # the random nodes of a step, in the order in which they are drawn
 
+    def saved(self) -> list[str]:
+        """What is kept for the gradient."""
+        outputs = (label for stage in STAGES for label, _ in getattr(self, stage).outputs)
+        return sorted(label for label in outputs if label.startswith("saved."))
+
     def wanted(self, states: Collection[str]) -> list[str]:
         """The outputs of the recurrence that are wanted at each step: of carried states, these."""
         carried = {f"state.{name}" for name in self.carried}
@@ -128,14 +133,28 @@ class _Stage:
 
 
 def _walked(graph: Graph, stage: list[str]) -> frozenset[int]:
-    """Transposes and slices of weights: a kernel walks through the weight itself."""
+    """Transposes and slices of weights, through which a kernel walks itself, and sums of biases."""
     found = set[int]()
     for index, node in enumerate(graph.nodes):
         if node.op in ("permute", "slice") and stage[index] == "parameters":
             (source,) = node.inputs
             if graph.nodes[source].op == "input" or source in found:
                 found.add(index)
+        elif is_sum_of_vectors(graph, index):
+            found.add(index)
     return frozenset(found)
+
+
+def is_sum_of_vectors(graph: Graph, index: int) -> bool:
+    """Whether a value is a sum of inputs of one dimension, as long as each other, without rows."""
+    node = graph.nodes[index]
+    if node.op != "add" or len(node.shape) != 1 or batch_dim(node.shape) is not None:
+        return False
+    terms = (graph.nodes[i] for i in node.inputs)
+    return all(
+        term.shape == node.shape and (term.op == "input" or is_sum_of_vectors(graph, i))
+        for term, i in zip(terms, node.inputs, strict=True)
+    )
 
 
 def _onward(graph: Graph) -> set[int]:

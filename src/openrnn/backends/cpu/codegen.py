@@ -28,6 +28,12 @@ class _Source:
             step.name: len(inputs.weights),
             outputs.name: len(inputs.weights) + len(step.weights),
         }
+        count = sum(len(plan.weights) for plan in assembly.plans)
+        self.first_vector = {
+            inputs.name: count,
+            step.name: count + len(inputs.vectors),
+            outputs.name: count + len(inputs.vectors) + len(step.vectors),
+        }
         # What lies in chunks, by label and whether it is made: what comes in, and what goes out.
         self.chunks: dict[tuple[str, bool], Buffer] = {}
         for plan in (inputs, outputs):
@@ -98,6 +104,10 @@ class _Source:
         for label, buffer in plan.wholes.items():
             place = self.assembly.wholes.index(label)
             yield f"const real* const {buffer.name} = call.wholes[{place}];  // {label!a}"
+        for place, labels in enumerate(plan.vectors):
+            at = self.first_vector[plan.name] + place
+            comment = " + ".join(map(ascii, labels))
+            yield f"const real* const {plan.name}_sum{place} = weights[{at}];  // {comment}"
 
     def _array(self, label: str, made: bool) -> str:
         """The array of all rows that is given or made."""
@@ -207,7 +217,16 @@ class _Source:
                 self.assembly.over_rows,
             )
         )
-        fields = f"run_rows, {of_row}, {of_chunk}, {counts}, {len(weights)}, weights"
+        vectors = [(plan, terms) for plan in plans for terms in plan.vectors]
+        for place, (_, terms) in enumerate(vectors):
+            listed = ", ".join(str(self.assembly.wholes.index(label)) for label in terms)
+            yield f"static const int64_t terms{place}[] = {{{listed}}};"
+        yield "static const Vector vectors[] = {"
+        for place, (plan, terms) in enumerate(vectors):
+            yield f"    {{{plan.wholes[terms[0]].size}, {len(terms)}, terms{place}}},"
+        yield "    {}};"
+        made = f"{len(weights)}, weights, {len(vectors)}, vectors"
+        fields = f"run_rows, {of_row}, {of_chunk}, {counts}, {made}"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
 

@@ -24,6 +24,7 @@ _INFIX = {
     "logical_or": "|",
 }
 _MASKS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
+_WITHOUT_ROWS = ("whole", "table", "once")
 _REDUCTIONS = {  # how a vector is taken in, how lanes are put together, and what changes nothing
     "sum": ("{acc} + {x}", "sum", "0"),
     "amax": ("maximum({acc}, {x})", "largest", "-kInfinity"),
@@ -62,7 +63,7 @@ class _Items:
             made = f"{target.name} + {place.result}, {_row(target)}, {item.columns}"
             begin = "nullptr, 0"
             if start is not None:
-                is_whole = start.buffer.kind in ("whole", "table")
+                is_whole = start.buffer.kind in _WITHOUT_ROWS
                 row = "0" if is_whole else _row(start.buffer)
                 begin = f"{start.buffer.name} + {place.start}, {row}"
             yield f"product(active, {given}, {item.depth}, {made}, {begin});"
@@ -126,7 +127,7 @@ class _Items:
         """Where an access is, but for its way along the vectors."""
         buffer = access.buffer
         terms = [buffer.name]
-        if buffer.kind not in ("whole", "table"):
+        if buffer.kind not in _WITHOUT_ROWS:
             terms.append(f"r * {_row(buffer)}")
         if access.offset:
             terms.append(str(access.offset))
@@ -215,7 +216,7 @@ class _Items:
 
     def _at(self, access: Access, variables: list[str]) -> str:
         terms = [access.buffer.name]
-        if access.buffer.kind not in ("whole", "table"):
+        if access.buffer.kind not in _WITHOUT_ROWS:
             terms.append(f"r * {_row(access.buffer)}")
         terms.append(str(access.offset))
         terms += [

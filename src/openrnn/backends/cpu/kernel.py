@@ -21,8 +21,12 @@ from openrnn.errors import BackendError
 from openrnn.sequence import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
-from openrnn.step.shape import Batch, Shape, row_dims, rows_dim
+from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
 from openrnn.step.split import Stages
+
+# Values that are kept for the gradient in one tensor, one behind the other: labels and features.
+Bundle = tuple[tuple[str, int], ...]
+_BUNDLE = "saved"  # its label
 
 
 def source(stages: Stages, states: tuple[str, ...]) -> str:
@@ -32,9 +36,9 @@ def source(stages: Stages, states: tuple[str, ...]) -> str:
 
 
 class Kernel:
-    """See `staged.Scan`."""
+    """See `staged.Scan`; `bundle` is that of the forward direction."""
 
-    def __init__(self, stages: Stages, states: tuple[str, ...]) -> None:
+    def __init__(self, stages: Stages, states: tuple[str, ...], bundle: Bundle) -> None:
         phases, assembly, self._dtype = assemble(stages, states)
         self._library = build.load(generate(assembly, self._dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
@@ -45,27 +49,44 @@ class Kernel:
             for graphs in ((stages.parameters, phases.before), (phases.after, phases.later))
         )
         in_torch = (phases.before, phases.after, phases.later)
+        starts = _starts(bundle)
+        self._for_torch = [
+            (node.label, starts[node.label], features(node.shape), _spread(node, self._dtype))
+            for graph in in_torch
+            for _, node in graph.inputs("saved")
+            if node.label in starts
+        ]
         self.apart = not any(graph.outputs for graph in in_torch)
         nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
         shapes = {node.label: node.shape for node in nodes}
         self._given = [
             # What no loop reads is (B, features), for a sum over the rows.
-            (label, _fold(shapes[label]) if label in shapes else None)
+            (label, _fold(shapes[label]) if label in shapes else None, starts.get(label))
             for label in assembly.given
         ]
         self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
         self._states = [
             (name, f"state.{name}", now.size) for name, (now, _) in assembly.step.states.items()
         ]
+        self.saved = tuple(label for label in stages.saved() if label not in assembly.made)
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
             for plan in assembly.plans
             for label, buffer in plan.outputs.items()
         }
-        self._made = [
-            (label, results[label][0], _spread(results[label][1], self._dtype))
+        self._results_of_sums = [*phases.sums.items()]
+        self.bundle = tuple(
+            (label, results[label][0]) for label in assembly.made if label.startswith("saved.")
+        )
+        self.saved += (_BUNDLE,) if self.bundle else ()
+        self._bundled = sum(size for _, size in self.bundle)
+        before = _starts(self.bundle)
+        self._made = [(label, results[label][0], before.get(label)) for label in assembly.made]
+        self._spread = {
+            label: spread
             for label in assembly.made
-        ]
+            if (spread := _spread(results[label][1], self._dtype)) and label not in before
+        }
         values = [label if label.startswith("value.") else None for label in assembly.made]
         places = [*assembly.given, *values]
         self._sums = [
@@ -73,6 +94,8 @@ class Kernel:
                 over.label,
                 None if over.left is None else places.index(over.left),
                 places.index(over.right),
+                over.m,
+                over.n,
                 over.shape,
             )
             for over in assembly.over_rows
@@ -84,37 +107,65 @@ class Kernel:
         dtype, total = self._dtype, steps.total
         known: dict[str, Any] = dict(given)
         results = dict[str, Tensor]()
+        for label, start, columns, spread in self._for_torch:
+            flat = known[_BUNDLE].flatten()
+            found = flat[start * total : (start + columns) * total].view(total, columns)
+            known[label] = found if spread is None else spread(found)
         for evaluate in self._before:
             _sort(evaluate(known, total), known, results)
-        # All tensors are held here until the kernel is done.
-        rows = [_plain(known[label] if fold is None else fold(known[label]), dtype)
-                for label, fold in self._given]  # fmt: skip
-        made = [empty(total, size, dtype) for _, size, _ in self._made]
+        # All tensors are held by a name until the kernel is done.
+        size, words = dtype.itemsize, [len(steps.sizes), reverse, torch.get_num_threads()]
+        words += (pool() or 0, *_time(steps)[:2])
+        first, held = len(words), list[Any]()
+        saved = known[_BUNDLE].data_ptr() if _BUNDLE in known else 0
+        for label, fold, place in self._given:
+            if place is None:
+                tensor = known[label]
+                tensor = _plain(tensor if fold is None else fold(tensor), dtype)
+                held.append(tensor)
+                words.append(tensor.data_ptr())
+            else:
+                words.append(saved + place * total * size)
+        if self.bundle:
+            results[_BUNDLE] = empty(total, self._bundled, dtype)
+            saved = results[_BUNDLE].data_ptr()
+        for label, columns, place in self._made:
+            if place is None:
+                tensor = empty(total, columns, dtype)
+                (known if label.startswith("value.") else results)[label] = tensor
+                words.append(tensor.data_ptr())
+            else:
+                words.append(saved + place * total * size)
         wholes = [known[label] if any_layout else _plain(known[label], dtype)
                   for label, any_layout in self._wholes]  # fmt: skip
         initial = [_plain(known[label], dtype) for _, label, _ in self._states]
-        final = [torch.empty(steps.most, size, dtype=dtype) for _, _, size in self._states]
+        final = [torch.empty(steps.most, columns, dtype=dtype) for *_, columns in self._states]
         sums = [torch.empty(shape, dtype=dtype) for *_, shape in self._sums]
-        words = [len(steps.sizes), reverse, torch.get_num_threads(), pool() or 0, *_time(steps)[:2]]
-        first = len(words)
-        for tensor in (*rows, *made, *wholes, *initial, *final):
+        for tensor in (*wholes, *initial, *final):
             words.append(0 if tensor is None else tensor.data_ptr())
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
-        for (_, left, right, shape), tensor in zip(self._sums, sums, strict=True):
+        for (_, left, right, m, n, _), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[first + left]
-            words += (of_left, words[first + right], tensor.data_ptr(), *shape)
+            words += (of_left, words[first + right], tensor.data_ptr(), m, n)
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
-        for (label, _, spread), tensor in zip(self._made, made, strict=True):
-            found = tensor if spread is None else spread(tensor)
-            (known if label.startswith("value.") else results)[label] = found
-        if self._after:
-            for (label, *_), tensor in zip(self._sums, sums, strict=True):
-                known[label] = tensor
-            for evaluate in self._after:
-                _sort(evaluate(known, total), known, results)
+        for label, spread in self._spread.items():
+            where = known if label.startswith("value.") else results
+            where[label] = spread(where[label])
+        for (label, *_), tensor in zip(self._sums, sums, strict=True):
+            known[label] = tensor
+        for label, of_sum in self._results_of_sums:
+            results[label] = known[of_sum]
+        for evaluate in self._after:
+            _sort(evaluate(known, total), known, results)
         return results, {name: t for (name, *_), t in zip(self._states, final, strict=True)}
+
+
+def _starts(bundle: Bundle) -> dict[str, int]:
+    """For each value of a bundle the features of those before it."""
+    starts = accumulate((size for _, size in bundle), initial=0)
+    return {label: start for (label, _), start in zip(bundle, starts, strict=False)}
 
 
 def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> None:
@@ -126,7 +177,7 @@ def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> 
 def _plain(tensor: Any, dtype: torch.dtype) -> Any:
     if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
         return tensor
-    return tensor.detach().to(dtype).contiguous()
+    return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
 
 
 def _fold(shape: Shape) -> Callable[[Tensor], Tensor] | None:
@@ -167,17 +218,17 @@ def _time(steps: Steps) -> tuple[int, int, Any]:
 
 
 @lru_cache(maxsize=1024)  # by the identity of the stages
-def _kernel(stages: Stages, states: tuple[str, ...]) -> Kernel | BackendError:
+def _kernel(stages: Stages, states: tuple[str, ...], bundle: Bundle) -> Kernel | BackendError:
     """A refusal is kept too: it would be the same the next time."""
     try:
-        return Kernel(stages, states)
+        return Kernel(stages, states, bundle)
     except BackendError as error:
         return error
 
 
-def prepare(stages: Stages, states: tuple[str, ...]) -> Kernel:
+def prepare(stages: Stages, states: tuple[str, ...], forward: Kernel | None = None) -> Kernel:
     """See `staged.Engine`."""
-    found = _kernel(stages, states)
+    found = _kernel(stages, states, forward.bundle if forward else ())
     if isinstance(found, BackendError):
         raise BackendError(str(found)) from found
     return found

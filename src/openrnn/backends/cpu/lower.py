@@ -35,6 +35,7 @@ from openrnn.backends.cpu.rewrite import added_product
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
 from openrnn.step.shape import batch_dim, row_dims
+from openrnn.step.split import is_sum_of_vectors
 
 
 def lower(
@@ -83,6 +84,7 @@ class _Lowering:
         # Level, source (None for zeros), target, and the dims of the loop.
         self._copies: list[tuple[int, int | None, Access, Dims]] = []
         self._check_dtypes()
+        self._vectors = _sums_of_vectors(graph)
         self._inputs()
         self._walks = [self._walk(index) for index in range(len(graph.nodes))]
         self._started = self._find_started()
@@ -110,6 +112,10 @@ class _Lowering:
                 buffer = Buffer(f"{self.plan.name}_table{index}", "table", size)
                 if node.shape != ():
                     self.plan.tables[buffer.name] = tuple(map(float, node["value"]))
+            elif index in self._vectors:
+                self.plan.vectors.append(self._vectors[index])
+                name = f"{self.plan.name}_sum{len(self.plan.vectors) - 1}"
+                buffer = Buffer(name, "once", size)
             elif node.op != "input":
                 continue
             elif node["kind"] == "state":
@@ -153,7 +159,7 @@ class _Lowering:
 
     def _kind(self, index: int) -> str:
         node = self.graph.nodes[index]
-        if node.op in ("input", "constant"):
+        if node.op in ("input", "constant") or index in self._vectors:
             return "given"
         if self._walks[index][0] != index:
             return "view"
@@ -184,7 +190,7 @@ class _Lowering:
                 continue
             _, other = pair
             base = self._walks[other][0]
-            known = self.graph.nodes[base].op == "input" or base in found
+            known = self._is_given(base) or base in found
             dims = self._dims[index]
             strides = expanded(self._dims[other], self._walks[other][2], dims)
             if known and (strides[-1] == 1 or dims[-1] == 1):
@@ -199,6 +205,9 @@ class _Lowering:
         if self._is_whole(left) and self._dims[right][-1] == 1:
             return right, left
         return None
+
+    def _is_given(self, index: int) -> bool:
+        return self.graph.nodes[index].op == "input" or index in self._vectors
 
     def _is_whole(self, index: int) -> bool:
         node = self.graph.nodes[self._walks[index][0]]
@@ -461,6 +470,18 @@ class _Lowering:
         dims = self._dims[index] if node.op == "matmul" else self._dims[node.inputs[0]]
         operands = tuple(self._access(i, self._dims[i]) for i in node.inputs)
         return Nest(index, node, dims, operands, self._home[index])
+
+
+def _sums_of_vectors(graph: Graph) -> dict[int, tuple[str, ...]]:
+    """Sums of inputs of one dimension without rows, with what they are sums of."""
+    found: dict[int, tuple[str, ...]] = {}
+    for index, node in enumerate(graph.nodes):
+        if is_sum_of_vectors(graph, index):
+            labels: list[str] = []
+            for i in node.inputs:
+                labels += found[i] if i in found else [graph.nodes[i].label]
+            found[index] = tuple(labels)
+    return found
 
 
 def _replaced(strides: Dims, dim: int, stride: int) -> Dims:

@@ -7,7 +7,7 @@ sums over the rows of all steps, most of them products of two values, and what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openrnn.backends.cpu.plan import OverRows
 from openrnn.step import ops
@@ -29,6 +29,7 @@ class Phases:
     recurrence: Graph
     outputs: Graph
     over_rows: tuple[OverRows, ...]
+    sums: dict[str, str]  # results that are such, with the label of the sum
     after: Graph  # on results of `over_rows`, and on what has rows
     later: Graph
 
@@ -52,13 +53,15 @@ def phases_of(stages: Stages, has_kernel: Callable[[Graph], bool]) -> Phases:
         apart = _Apart()
         inputs = apart.take(stages.inputs, "x") if whole[0] else NOTHING
         outputs = apart.take(stages.outputs, "y") if whole[1] else NOTHING
+    over_rows, sums, after = _settle(apart.over_rows, apart.after.finish(apart.results))
     return Phases(
         before=NOTHING if whole[0] else stages.inputs,
         inputs=inputs,
         recurrence=stages.recurrence,
         outputs=outputs,
-        over_rows=tuple(apart.over_rows),
-        after=apart.after.finish(apart.results),
+        over_rows=over_rows,
+        sums=sums,
+        after=after,
         later=NOTHING if whole[1] else stages.outputs,
     )
 
@@ -165,14 +168,14 @@ class _Stage:
         nodes, label = self.graph.nodes, f"value.{self.prefix}{index}"
         if node.op == "sum" and node["dims"] == (0,) and self._is_matrix(node.inputs[0]):
             (right,) = node.inputs
-            return OverRows(label, None, self._label(right), _matrix(node))
+            return _sum_over(label, None, self._label(right), node)
         turned = node.op == "permute" and self._is_turned(node.inputs[0])
         found = self._factors(node.inputs[0] if turned else index)
         if found is None or (not turned and self._is_turned(index)):
             return None
         left, right = found[::-1] if turned else found
         assert nodes[left].dtype == nodes[right].dtype
-        return OverRows(label, self._label(left), self._label(right), _matrix(node))
+        return _sum_over(label, self._label(left), self._label(right), node)
 
     def _is_turned(self, index: int) -> bool:
         """Whether a product over the rows is only read as its transpose: that is made at once."""
@@ -200,8 +203,36 @@ class _Stage:
         return index not in self.late and real and len(shape) == 2 and shape[0] == Batch()
 
 
-def _matrix(node: Node) -> tuple[int, int]:
+def _sum_over(label: str, left: str | None, right: str, node: Node) -> OverRows:
     m, n = node.shape
     assert isinstance(m, int)
     assert isinstance(n, int)
-    return m, n
+    return OverRows(label, left, right, m, n, (m, n))
+
+
+def _settle(
+    sums: list[OverRows], after: Graph
+) -> tuple[tuple[OverRows, ...], dict[str, str], Graph]:
+    """The sums in the shapes in which they are read, results that are sums, and what is left."""
+    readers, known = after.readers(), {over.label: over for over in sums}
+    labels = dict[int, str]()  # of the nodes that are sums
+    for index, node in enumerate(after.nodes):
+        if node.op == "input" and node.label in known:
+            labels[index] = node.label
+            shapes = {after.nodes[r].shape for r in readers[index]}
+            reshaped = {after.nodes[r].op for r in readers[index]} == {"reshape"}
+            if reshaped and len(shapes) == 1 and index not in (i for _, i in after.outputs):
+                shape = tuple(size for size in shapes.pop() if isinstance(size, int))
+                known[node.label] = replace(known[node.label], shape=shape)
+                labels |= dict.fromkeys(readers[index], node.label)
+    builder, values = Builder(), list[Value]()
+    for index, node in enumerate(after.nodes):
+        if index in labels:
+            over = known[labels[index]]
+            name = over.label.removeprefix("value.")
+            values.append(builder.input("value", name, over.shape, node.dtype))
+        else:
+            values.append(builder.copy(node, [values[i] for i in node.inputs]))
+    left = {label: values[i] for label, i in after.outputs if i not in labels}
+    results = {label: labels[i] for label, i in after.outputs if i in labels}
+    return tuple(known.values()), results, builder.finish(left)

@@ -16,7 +16,7 @@ class Buffer:
     """An array: its name in C++, where it lives, and how many numbers it has for a row."""
 
     name: str
-    kind: str  # "rows", "whole", "table", "state", "output", "next", "scratch" or "chunk"
+    kind: str  # "rows", "whole", "table", "state", "output", "next", "scratch", "chunk" or "once"
     size: int
 
 
@@ -123,6 +123,7 @@ class Plan:
     rows: dict[str, Buffer] = field(default_factory=dict)  # inputs with rows, by label
     wholes: dict[str, Buffer] = field(default_factory=dict)  # inputs without
     weights: list[Weight] = field(default_factory=list)
+    vectors: list[tuple[str, ...]] = field(default_factory=list)  # sums of wholes, made once
     outputs: dict[str, Buffer] = field(default_factory=dict)  # what all rows are wanted of
     states: dict[str, tuple[Buffer, Buffer]] = field(default_factory=dict)  # now, and next
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -138,6 +139,7 @@ class Plan:
             if access.buffer.kind == "whole"
         }
         cut = {weight.buffer for weight in self.weights if not weight.is_plain}
+        cut |= {self.wholes[label] for labels in self.vectors for label in labels}
         return {label for label, buffer in self.wholes.items() if buffer not in in_loops | cut}
 
 
@@ -148,7 +150,9 @@ class OverRows:
     label: str
     left: str | None  # of (B, m)
     right: str  # of (B, n)
-    shape: tuple[int, int]
+    m: int
+    n: int
+    shape: Dims  # of the result: it may be a vector
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value
 from openrnn.step.shape import batch_dim
+from openrnn.step.split import is_sum_of_vectors
 
 
 def rewrite(graph: Graph) -> Graph:
@@ -94,7 +95,11 @@ def added_product(graph: Graph, readers: list[list[int]], index: int) -> tuple[i
         source = other
         while ops.TABLE[graph.nodes[source].op].kind == "view":
             (source,) = graph.nodes[source].inputs
-        known = graph.nodes[source].op == "input" or added_product(graph, readers, source)
+        known = (
+            graph.nodes[source].op == "input"
+            or is_sum_of_vectors(graph, source)
+            or added_product(graph, readers, source)
+        )
         if alone and known and factors.shape == node.shape and product != other:
             return product, other
     return None

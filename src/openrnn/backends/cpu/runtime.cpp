@@ -333,8 +333,9 @@ void run_steps(const Call& call, const Kernel* kernel) {
   for (int64_t w = 0; w < kernel->weights; w++)
     size += kernel->weight[w].matrices *
             packed_size(kernel->weight[w].depth, kernel->weight[w].columns);
+  for (int64_t v = 0; v < kernel->vectors; v++) size += padded(kernel->vector[v].size);
   Memory packed(size);
-  std::vector<const real*> weights(kernel->weights + 1);
+  std::vector<const real*> weights(kernel->weights + kernel->vectors + 1);
   real* free = packed.data;
   for (int64_t w = 0; w < kernel->weights; w++) {
     const Weight& weight = kernel->weight[w];
@@ -346,6 +347,14 @@ void run_steps(const Call& call, const Kernel* kernel) {
            weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns);
       free += packed_size(weight.depth, weight.columns);
     }
+  }
+  for (int64_t v = 0; v < kernel->vectors; v++) {
+    const Vector& vector = kernel->vector[v];
+    copy(free, call.wholes[vector.terms[0]], vector.size);
+    for (int64_t i = 1; i < vector.count; i++)
+      for (int64_t j = 0; j < vector.size; j++) free[j] += call.wholes[vector.terms[i]][j];
+    weights[kernel->weights + v] = free;
+    free += padded(vector.size);
   }
   const int64_t threads = call.threads < total ? call.threads : total;
   int64_t blocks = (total + kMost - 1) / kMost;

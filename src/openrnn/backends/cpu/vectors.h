@@ -294,6 +294,12 @@ struct Weight {
   const int64_t* offsets;
 };
 
+// A sum of inputs without rows, made before the first step.
+struct Vector {
+  int64_t size, count;
+  const int64_t* terms;  // which inputs
+};
+
 // rows (count, depth) times a packed weight, added to `start` if there is one
 typedef void (*Product)(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
                         const real* packed, int64_t depth, real* result, int64_t result_stride,
@@ -308,6 +314,8 @@ struct Kernel {
   int64_t rows, outputs, wholes, states, sums;  // how many arrays the caller gives
   int64_t weights;
   const Weight* weight;
+  int64_t vectors;
+  const Vector* vector;
 };
 
 // Sums that a product keeps in registers: rows by vectors of a panel. With 16 registers 4 by 3 leave

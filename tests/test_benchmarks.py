@@ -1,0 +1,154 @@
+"""The benchmark measures what it says, and prints no ratio of two that disagree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import accuracy, custom, flax_peer, layers, onnx_peer, packed, targets
+from benchmarks.agreement import agree, results
+from benchmarks.run import Plan
+from benchmarks.shapes import LAYERS, Shape
+from benchmarks.timing import QUICK, Effort, medians
+from rich.console import Console
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"one": Shape(4, 3, 5, 6), "two": Shape(4, 3, 5, 6, layers=2, directions=2)}
+
+
+def test_the_command_writes_all_tables(tmp_path: Path) -> None:
+    page = tmp_path / "bench.md"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(page)]
+    command += ["--only", "LSTM", "--only", "PeepholeLSTMCell"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    text = page.read_text()
+    headings = [line[3:].split()[0] for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["Custom", "LSTM", "Error", "Memory", "Targets"]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| LSTM | seed |")]
+    assert len(rows) == 4 + 2  # two modes with 1 and 2 threads; error and memory
+    assert all(float(row[-2]) > 0 for row in rows[:4])
+    assert "differs" not in text
+    assert "GFLOP/s" in text
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("shape", SMALL)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_onnx_computes_the_same(layer: str, shape: str, threads: int) -> None:
+    if not onnx_peer.available():
+        pytest.skip("onnx and onnxruntime are not installed")
+    module, x = _torch_layer(layer, shape)
+    output = onnx_peer.contender(layer, module, x, threads)()
+    assert agree(output, results(module, x, "inference"))
+
+
+@pytest.mark.parametrize("shape", SMALL)
+def test_flax_computes_the_same(shape: str) -> None:
+    if not flax_peer.available():
+        pytest.skip("jax and flax are not installed")
+    module, x = _torch_layer("LSTM", shape)
+    assert agree(flax_peer.contender(module, x)(), results(module, x, "inference"))
+
+
+def _torch_layer(layer: str, shape: str) -> tuple[torch.nn.RNNBase, torch.Tensor]:
+    size = SMALL[shape]
+    module = size.layer(torch.nn, layer)
+    assert isinstance(module, torch.nn.RNNBase)
+    return module, torch.randn(size.steps, size.batch, size.inputs)
+
+
+def test_without_other_libraries_their_columns_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for peer in (onnx_peer, flax_peer):
+        monkeypatch.setattr(peer, "available", lambda: False)
+    row = layers.compare("LSTM", "seed", "inference", 1, QUICK, peak=100)
+    table = layers.table([row])
+    assert table.rows[0][table.columns.index("ONNX Runtime ms")] == "-"
+    assert any("[bench]" in note for note in table.notes)
+
+
+def test_no_ratio_of_other_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in (layers, packed):
+        monkeypatch.setattr(part, "openrnn", SimpleNamespace(LSTM=Wrong))
+    measured = targets.Measured(packed=[packed.compare("seed", 1, QUICK)])
+    for mode in ("training", "inference"):
+        row = layers.compare("LSTM", "seed", mode, 1, QUICK, peak=100)
+        measured.layers.append(row)
+        assert row.ratio is row.ratio_to_best is row.of_peak is None
+        assert row.cells()[5] == row.cells()[-2] == "differs"
+    assert measured.packed[0].cells()[-2:] == ("differs", "differs")
+    assert measured.differing()
+    reached = {line[0]: line for line in targets.table(measured).rows}
+    for target in ("LSTM inference, each", "packed LSTM training, each"):
+        assert reached[target][-2:] == ("differs", "no")
+    assert targets.means(measured.layers) == []
+
+
+class Wrong(torch.nn.LSTM):
+    """Wrong by one part in a hundred."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # type: ignore[override]
+        output, final = super().forward(input, hx)
+        if isinstance(output, torch.Tensor):
+            return 1.01 * output, final
+        return output._replace(data=1.01 * output.data), final
+
+
+def test_custom_cells_draw_the_same_masks() -> None:
+    row = custom.compare("ZoneoutGRUCell", "seed", 1, QUICK)
+    assert row.ms is not None
+    assert row.ms.keys() == {"auto", "eager", "LSTM"}
+
+
+def test_an_error_is_in_units_of_the_peers() -> None:
+    row = accuracy.compare("LSTM", "seed")
+    assert row.where == "output" or row.where.startswith("gradient of ")
+    assert 0 < row.together <= row.largest
+
+
+def test_medians_alternate() -> None:
+    calls: list[str] = []
+    contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
+    assert medians(contenders, Effort(seconds=0, turn=0)).keys() == {"a", "b"}
+    assert calls == ["a", "b"] * 5
+
+
+def test_flops_are_those_of_the_products() -> None:
+    assert Shape(10, 2, 3, 5).flops("LSTM", "inference") == 2 * 10 * 2 * 4 * 5 * (3 + 5)
+    both = Shape(10, 2, 3, 5, layers=2, directions=2)
+    once = 2 * 2 * 10 * 2 * 3 * 5 * ((3 + 5) + (10 + 5))
+    assert both.flops("GRU", "inference") == once
+    assert both.flops("GRU", "training") == 3 * once
+
+
+def test_only_all_of_it_is_complete() -> None:
+    assert Plan().complete
+    parts = (Plan(names=("LSTM",)), Plan(shapes=("seed",)), Plan(threads=(1,)), Plan(quick=True))
+    assert not any(plan.complete for plan in parts)
+
+
+def test_tables_fit_into_a_terminal() -> None:
+    """No word is cut, with the longest names and the largest figures."""
+    ms = dict.fromkeys((layers.OURS, *layers.PEERS, "auto", "eager", "LSTM", "ours", "torch"), 9e3)
+    ms["padded"] = 9e3
+    row = layers.Row("LSTM", "bidirectional", "inference", 2, ms, frozenset(), 1)
+    error = accuracy.Row("LSTM", "bidirectional", 1, "gradient of weight_ih_l0_reverse", 1)
+    tables = [
+        layers.table([row]),
+        custom.table([custom.Row("LayerNormLSTMCell", "series", 2, ms)]),
+        packed.table([packed.Row("series", 2, 0.5, ms)]),
+        accuracy.table([error]),
+        targets.table(targets.Measured(layers=[row], accuracy=[error])),
+    ]
+    for table in tables:
+        console = Console(width=80, file=StringIO())
+        with console.capture() as capture:
+            table.show(console)
+        shown = [i for i, name in enumerate(table.columns) if name not in table.page_only]
+        words = " ".join(row[i] for row in table.rows for i in shown).split()
+        assert set(words) <= set(capture.get().replace("\n", " ").replace(":", " ").split()), table
