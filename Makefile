@@ -25,8 +25,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+$(VENV)/.bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
 
 docs: setup
 	$(BIN)/mkdocs build --strict

@@ -1,0 +1,98 @@
+"""The memory that a layer holds between forward and backward.
+
+`python -m benchmarks.memory LSTM torch hydrology` measures one, in a process of its own, and prints
+bytes, or nothing where the system does not tell.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import openrnn
+from benchmarks.agreement import results
+from benchmarks.shapes import SHAPES
+from benchmarks.table import Table, number
+
+MEMORY_SHAPES = ("hydrology",)
+LIBRARIES = {"openrnn": openrnn, "torch": torch.nn}
+_ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Megabytes that each library holds; None: the system does not tell."""
+
+    layer: str
+    shape: str
+    megabytes: dict[str, float | None]
+
+    def cells(self) -> tuple[str, ...]:
+        """Its line of the table."""
+        figures = [number(self.megabytes[name], 1) for name in LIBRARIES]
+        return (self.layer, self.shape, str(SHAPES[self.shape]), *figures)
+
+
+def compare(layer: str, shape: str) -> Row:
+    """Measures both, each in a fresh process."""
+    return Row(layer, shape, {name: _in_process(layer, name, shape) for name in LIBRARIES})
+
+
+def _in_process(layer: str, library: str, shape: str) -> float | None:
+    command = [sys.executable, "-m", "benchmarks.memory", layer, library, shape]
+    run = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return float(run.stdout) / 1e6 if run.stdout.strip() else None
+
+
+def held(layer: str, library: str, shape: str) -> int | None:
+    """Bytes by which a forward call makes this process larger, while its graph lives.
+
+    One forward and backward have run before, and free memory of the allocator is given back before
+    each reading, so that what is reused is counted, and what is only kept for later is not.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = SHAPES[shape]
+    module = size.layer(LIBRARIES[library], layer)
+    x = torch.randn(size.steps, size.batch, size.inputs, requires_grad=True)
+    results(module, x, "training")
+    before = _resident()
+    output = module(x)
+    after = _resident()
+    del output
+    return None if before is None or after is None else after - before
+
+
+def _resident() -> int | None:
+    if not Path("/proc/self/statm").exists():
+        return None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # the GNU C library
+        trim(ctypes.c_size_t(0))
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def table(rows: Iterable[Row]) -> Table:
+    """All rows."""
+    return Table(
+        "Memory held between forward and backward, MB",
+        ("layer", "shape", "T,B,I,H", *LIBRARIES),
+        [row.cells() for row in rows],
+        words=3,
+        notes=(
+            "Growth of the resident set over a forward call, the output included, in a process of "
+            "its own; `malloc_trim` gives back what is free before each reading.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    measured = held(*sys.argv[1:4])
+    print("" if measured is None else measured)

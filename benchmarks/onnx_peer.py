@@ -1,0 +1,89 @@
+"""The same layer in ONNX Runtime."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Contender
+
+NAME = "ONNX Runtime"
+_OPSET = 17
+# ONNX stacks the gates of a weight in another order than torch: i, o, f, g and z, r, n.
+_ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+
+
+def available() -> bool:
+    """Whether its packages are installed."""
+    return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
+
+
+def contender(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender:
+    """A call of a session that computes the output of torch's layer for x."""
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Its threads wait busily within a call, and not while the other contenders run.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = runtime.InferenceSession(
+        _model(layer, module).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {"x": x.detach().numpy()}
+    return lambda: session.run(["y"], feed)
+
+
+def _model(layer: str, module: nn.RNNBase) -> Any:
+    onnx = import_module("onnx")
+    helper = onnx.helper
+    directions = 2 if module.bidirectional else 1
+    # The output of a node is (T, D, B, H): for one direction the axis D goes, for two it moves.
+    form = torch.tensor([1] if directions == 1 else [0, 0, -1])
+    nodes, constants, last = [], [onnx.numpy_helper.from_array(form.numpy(), "form")], "x"
+    options: dict[str, Any] = {"hidden_size": module.hidden_size}
+    if layer == "GRU":
+        options["linear_before_reset"] = 1
+    if directions == 2:
+        options["direction"] = "bidirectional"
+    for number in range(module.num_layers):
+        names = [f"{kind}{number}" for kind in ("W", "R", "B")]
+        for name, value in zip(names, _weights(layer, module, number, directions), strict=True):
+            constants.append(onnx.numpy_helper.from_array(value.numpy(), name))
+        raw, turned = f"raw{number}", f"turned{number}"
+        output = "y" if number == module.num_layers - 1 else f"y{number}"
+        nodes.append(helper.make_node(layer, [last, *names], [raw], **options))
+        if directions == 1:
+            nodes.append(helper.make_node("Squeeze", [raw, "form"], [output]))
+        else:
+            nodes.append(helper.make_node("Transpose", [raw], [turned], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [turned, "form"], [output]))
+        last = output
+    inside = helper.make_tensor_value_info(
+        "x", onnx.TensorProto.FLOAT, ["T", "B", module.input_size]
+    )
+    outside = helper.make_tensor_value_info(
+        "y", onnx.TensorProto.FLOAT, ["T", "B", directions * module.hidden_size]
+    )
+    graph = helper.make_graph(nodes, layer, [inside], [outside], constants)
+    opset = helper.make_opsetid("", _OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=8)
+
+
+def _weights(layer: str, module: nn.RNNBase, number: int, directions: int) -> tuple[Tensor, ...]:
+    """(D, G·H, I), (D, G·H, H) and (D, 2·G·H), the gates in ONNX's order."""
+
+    def ordered(name: str) -> Tensor:
+        gates = getattr(module, name).detach().chunk(len(_ORDER[layer]))
+        return torch.cat([gates[gate] for gate in _ORDER[layer]])
+
+    ends = [f"l{number}{suffix}" for suffix in ("", "_reverse")[:directions]]
+    biases = [torch.cat([ordered(f"bias_ih_{end}"), ordered(f"bias_hh_{end}")]) for end in ends]
+    return (
+        torch.stack([ordered(f"weight_ih_{end}") for end in ends]),
+        torch.stack([ordered(f"weight_hh_{end}") for end in ends]),
+        torch.stack(biases),
+    )
