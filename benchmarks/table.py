@@ -59,7 +59,12 @@ class Table:
         table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=0)
         shown = [i for i, name in enumerate(self.columns) if name not in hidden]
         for i in shown:
-            table.add_column(self.columns[i], justify="left" if i < self.words else "right")
+            words = " ".join([self.columns[i], *(row[i] for row in rows)]).split()
+            table.add_column(
+                self.columns[i],
+                justify="left" if i < self.words else "right",
+                min_width=max(map(len, words)),  # lines break between words only
+            )
         for row in rows:
             table.add_row(*(row[i] for i in shown))
         return table

@@ -99,6 +99,14 @@ def test_values_and_gradients(
     compare(cell, backend, torch.randn(steps, batch, inputs), states(cell, batch), dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "f16"])
+@pytest.mark.parametrize("name", CELLS)
+def test_half_is_stored_and_single_is_computed(name: str, dtype: torch.dtype) -> None:
+    """So the kernel's error is below that of the eager loop, which rounds after each operation."""
+    cell = CELLS[name](5, 6).eval()
+    compare(cell, "cpu", torch.randn(12, 3, 5), states(cell, 3), dtype)
+
+
 @compiled
 @cells
 def test_packed(name: str, backend: str) -> None:

@@ -8,7 +8,7 @@ from openrnn.backends.cpu.lower import lower
 from openrnn.backends.cpu.phases import Phases, phases_of
 from openrnn.backends.cpu.plan import Assembly, Plan
 from openrnn.backends.cpu.rewrite import rewrite
-from openrnn.backends.cpu.runtime import REAL
+from openrnn.backends.cpu.runtime import HALF, REAL
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
 from openrnn.step.shape import batch_dim, features
@@ -79,6 +79,8 @@ def _dtype(stages: Stages) -> torch.dtype:
     if graph.outputs:
         results = dict(graph.outputs)
         dtype = graph.nodes[results[f"state.{stages.carried[0]}"]].dtype
+        if dtype in HALF:
+            return torch.float32
         if dtype not in REAL:
             raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
         return dtype

@@ -66,7 +66,8 @@ class Kernel:
         ]
         self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
         self._states = [
-            (name, f"state.{name}", now.size) for name, (now, _) in assembly.step.states.items()
+            (name, f"state.{name}", now.size, _dtype_of_state(stages, name))
+            for name, (now, _) in assembly.step.states.items()
         ]
         self.saved = tuple(label for label in stages.saved() if label not in assembly.made)
         results = {
@@ -97,6 +98,7 @@ class Kernel:
                 over.m,
                 over.n,
                 over.shape,
+                over.dtype,
             )
             for over in assembly.over_rows
         ]
@@ -136,16 +138,16 @@ class Kernel:
                 words.append(tensor.data_ptr())
             else:
                 words.append(saved + place * total * size)
-        wholes = [known[label] if any_layout else _plain(known[label], dtype)
+        wholes = [_plain(known[label], dtype, any_layout)
                   for label, any_layout in self._wholes]  # fmt: skip
-        initial = [_plain(known[label], dtype) for _, label, _ in self._states]
-        final = [torch.empty(steps.most, columns, dtype=dtype) for *_, columns in self._states]
-        sums = [torch.empty(shape, dtype=dtype) for *_, shape in self._sums]
+        initial = [_plain(known[label], dtype) for _, label, *_ in self._states]
+        final = [torch.empty(steps.most, columns, dtype=dtype) for *_, columns, _ in self._states]
+        sums = [torch.empty(shape, dtype=dtype) for *_, shape, _ in self._sums]
         for tensor in (*wholes, *initial, *final):
             words.append(0 if tensor is None else tensor.data_ptr())
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
-        for (_, left, right, m, n, _), tensor in zip(self._sums, sums, strict=True):
+        for (_, left, right, m, n, *_), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[first + left]
             words += (of_left, words[first + right], tensor.data_ptr(), m, n)
         call = array("q", words)
@@ -153,13 +155,22 @@ class Kernel:
         for label, spread in self._spread.items():
             where = known if label.startswith("value.") else results
             where[label] = spread(where[label])
-        for (label, *_), tensor in zip(self._sums, sums, strict=True):
-            known[label] = tensor
+        for (label, *_, stored), tensor in zip(self._sums, sums, strict=True):
+            known[label] = tensor if stored == dtype else tensor.to(stored)
         for label, of_sum in self._results_of_sums:
             results[label] = known[of_sum]
         for evaluate in self._after:
             _sort(evaluate(known, total), known, results)
-        return results, {name: t for (name, *_), t in zip(self._states, final, strict=True)}
+        last = {
+            name: tensor if stored == dtype else tensor.to(stored)
+            for (name, *_, stored), tensor in zip(self._states, final, strict=True)
+        }
+        return results, last
+
+
+def _dtype_of_state(stages: Stages, name: str) -> torch.dtype:
+    graph = stages.recurrence
+    return graph.nodes[dict(graph.outputs)[f"state.{name}"]].dtype
 
 
 def _starts(bundle: Bundle) -> dict[str, int]:
@@ -174,8 +185,8 @@ def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> 
         (known if label.startswith("value.") else results)[label] = tensor
 
 
-def _plain(tensor: Any, dtype: torch.dtype) -> Any:
-    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
+def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:
+    if tensor is None or (tensor.dtype == dtype and (any_layout or tensor.is_contiguous())):
         return tensor
     return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
 

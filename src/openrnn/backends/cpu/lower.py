@@ -32,6 +32,7 @@ from openrnn.backends.cpu.plan import (
     strides_of,
 )
 from openrnn.backends.cpu.rewrite import added_product
+from openrnn.backends.cpu.runtime import HALF
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
 from openrnn.step.shape import batch_dim, row_dims
@@ -50,7 +51,8 @@ def lower(
 
     Args:
         graph: of one step.
-        dtype: of all its numbers; conditions are 0 and 1.
+        dtype: of all its numbers, or float32 where they are stored as half of that; conditions
+            are 0 and 1.
         states: the features of each state that is carried, by name.
         wanted: the outputs that are wanted, beside the next states.
         chunked: the inputs and outputs whose rows lie in a buffer of the kernel's own.
@@ -96,8 +98,9 @@ class _Lowering:
         self._emit()
 
     def _check_dtypes(self) -> None:
+        half = HALF if self.dtype == torch.float32 else ()
         for node in self.graph.nodes:
-            if node.dtype not in (self.dtype, torch.bool):
+            if node.dtype not in (self.dtype, torch.bool, *half):
                 where = f" at {node.line}" if node.line else ""
                 raise BackendError(
                     f"a kernel computes in one dtype, {self.dtype} here, but {node.op}{where} is "

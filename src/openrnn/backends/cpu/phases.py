@@ -207,7 +207,7 @@ def _sum_over(label: str, left: str | None, right: str, node: Node) -> OverRows:
     m, n = node.shape
     assert isinstance(m, int)
     assert isinstance(n, int)
-    return OverRows(label, left, right, m, n, (m, n))
+    return OverRows(label, left, right, m, n, (m, n), node.dtype)
 
 
 def _settle(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Union
 
+import torch
+
 from openrnn.step.graph import Graph, Node
 
 Dims = tuple[int, ...]
@@ -153,6 +155,7 @@ class OverRows:
     m: int
     n: int
     shape: Dims  # of the result: it may be a vector
+    dtype: torch.dtype
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torch import Tensor
 from openrnn.backends.cpu import build
 
 REAL = {torch.float32: "float", torch.float64: "double"}
+HALF = (torch.float16, torch.bfloat16)  # they are stored; what is computed is float32
 _SOURCE = Path(__file__).with_name("runtime.cpp")
 _LARGE = 1 << 22  # bytes: for more, large pages are faster to get
 
