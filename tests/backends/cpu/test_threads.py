@@ -44,6 +44,31 @@ def test_bit_for_bit(name: str, batch: int) -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormLSTMCell", "SLSTMCell 2 heads", "RHNCell"])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_bit_for_bit_where_threads_share_products(name: str, threads: int, batch: int) -> None:
+    """With fewer rows than threads, and enough to do at a step, all run all rows together."""
+    layer = openrnn.Recurrent(BOX[name](70, 262), backend="cpu")
+    x = torch.randn(40, batch, 70)
+    results = []
+    for count in (1, threads, threads):
+        torch.set_num_threads(count)
+        results.append(everything(layer, x))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_that_share_products_in_several_calls_at_once() -> None:
+    layer = openrnn.Recurrent(openrnn.LSTMCell(70, 262), backend="cpu")
+    inputs = [torch.randn(5, 1, 70) for _ in range(12)]
+    expected = [layer(x)[0] for x in inputs]
+    torch.set_num_threads(2)
+    with ThreadPoolExecutor(4) as pool:
+        actual = list(pool.map(lambda x: layer(x)[0], inputs))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
 def test_calls_from_several_threads() -> None:
     layer = openrnn.Recurrent(openrnn.LSTMCell(5, 13), backend="cpu")
     inputs = [torch.randn(20, 3 + i % 5, 5) for i in range(40)]

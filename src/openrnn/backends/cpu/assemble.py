@@ -28,7 +28,7 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     def plan(graph: Graph, name: str) -> Plan:
         labels = {label for label, _ in graph.outputs}
         given = {node.label for _, node in graph.inputs()}
-        return lower(rewrite(graph), dtype, {}, labels, given | labels, name)
+        return lower(rewrite(graph), dtype, {}, (), given | labels, name)
 
     def has_kernel(graph: Graph) -> bool:
         try:
@@ -43,11 +43,12 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     of_step = stages.wanted(states)
     of_outputs = [label for label, _ in phases.outputs.outputs]
     made = [*of_inputs, *of_step, *of_outputs]
-    chunked = [label for label in made if _is_value(label) and label not in kept]
+    arrays = [label for label in made if not _is_value(label) or label in kept]
     nodes, results = stages.recurrence.nodes, dict(stages.recurrence.outputs)
     sizes = {name: features(nodes[results[f"state.{name}"]].shape) for name in stages.carried}
-    in_chunks = {*chunked, *filter(_is_value, of_inputs)}
-    step = lower(rewrite(stages.recurrence), dtype, sizes, of_step, in_chunks, "step")
+    later = {node.label for _, node in phases.outputs.inputs("value")}
+    chunked = {*filter(_is_value, of_inputs), *(label for label in of_step if label in later)}
+    step = lower(rewrite(stages.recurrence), dtype, sizes, {*arrays} & {*of_step}, chunked, "step")
     plans = plan(phases.inputs, "inputs"), step, plan(phases.outputs, "outputs")
     from_inside = set(filter(_is_value, made))
     given = dict.fromkeys(
@@ -60,8 +61,7 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     assembly = Assembly(
         *plans,
         given=list(given),
-        made=[label for label in made if label not in chunked],
-        chunked=chunked,
+        made=arrays,
         wholes=wholes,
         any_layout={*wholes} - fixed,
         over_rows=phases.over_rows,

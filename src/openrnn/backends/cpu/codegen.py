@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import torch
 
@@ -39,10 +40,8 @@ class _Source:
         for plan in (inputs, outputs):
             for label, buffer in plan.rows.items():
                 self._chunk(label, label not in assembly.given, buffer.size)
-            for label, buffer in plan.outputs.items():
-                self._chunk(label, True, buffer.size)
-        for label, buffer in step.outputs.items():
-            if label in assembly.chunked:
+        for plan in assembly.plans:
+            for label, buffer in plan.left.items():
                 self._chunk(label, True, buffer.size)
 
     def _chunk(self, label: str, made: bool, size: int) -> None:
@@ -60,18 +59,19 @@ class _Source:
                 yield f"static const real {name}[] = {{{', '.join(map(number, numbers))}}};"
         yield "// All steps, for some rows of the batch; those that end keep their last state."
         yield "static void run_rows(const Call& call, int64_t first, int64_t count, int64_t most,"
-        yield "                     const real* const* weights, real* memory, Product product) {"
+        yield "                     const real* const* weights, real* memory, Product product,"
+        yield "                     Member* member, real* aside) {"
         yield from indent(self._memory())
         yield "  int64_t active = 0;"
         yield "  for (int64_t begin = 0, end; begin < call.steps; begin = end) {"
         yield "    const int64_t rows = take_steps(call, begin, first, count, most, &end);"
-        if inputs.outputs:
+        if inputs.left:
             yield "    // What does not depend on a state, for all rows of some steps."
             yield from indent(self._phase(inputs), 2)
         if step.items or step.states:
             yield "    // These steps."
             yield from indent(self._steps(), 2)
-        if outputs.outputs:
+        if outputs.left:
             yield "    // What no later step depends on, for all these rows."
             yield from indent(self._phase(outputs), 2)
         yield "  }"
@@ -124,20 +124,19 @@ class _Source:
         for label, buffer in plan.rows.items():
             made = label not in self.assembly.given
             chunk = self.chunks[label, made]
-            if not made or (label in self.assembly.step.outputs and label in self.assembly.made):
-                array = self._array(label, made)
-                taken = f"{array}, {buffer.size}, {chunk.name}"
+            if not made:
+                taken = f"{self._array(label, made)}, {buffer.size}, {chunk.name}"
                 yield f"  gather(call, begin, end, first, count, {taken});"
             yield f"  const real* const {buffer.name} = {chunk.name};  // {label!a}"
-        for label, buffer in plan.outputs.items():
+        for label, buffer in plan.left.items():
             chunk = self.chunks[label, True]
             yield f"  real* const {buffer.name} = {chunk.name};  // {label!a}"
         yield from indent(items(plan, self.first_weight[plan.name]))
-        for label, buffer in plan.outputs.items():
+        for label, buffer in plan.left.items():
             if label in self.assembly.made:
-                left = f"{self.chunks[label, True].name}, {buffer.size}"
+                given = f"{self.chunks[label, True].name}, {buffer.size}"
                 array = self._array(label, True)
-                yield f"  scatter(call, begin, end, first, count, {left}, {array});"
+                yield f"  if (!aside) scatter(call, begin, end, first, count, {given}, {array});"
         yield "}"
 
     def _steps(self) -> Iterator[str]:
@@ -150,20 +149,26 @@ class _Source:
         yield "  const int64_t at = call.offsets[step_of(call, i)] + first;"
         yield from indent(self._inside(plan, "count"))
         for label, buffer in plan.rows.items():
-            where = self._rows(label, buffer, False)
+            if buffer.kind == "chunk":
+                where = self._chunk_rows(label, buffer)
+            else:
+                where = f"{self._array(label, False)} + at * {buffer.size}"
             yield f"  const real* const {buffer.name} = {where};  // {label!a}"
-        for label, buffer in plan.outputs.items():
-            yield f"  real* const {buffer.name} = {self._rows(label, buffer, True)};  // {label!a}"
+        sizes = accumulate((buffer.size for buffer in plan.outputs.values()), initial=0)
+        for (label, buffer), before in zip(plan.outputs.items(), sizes, strict=False):
+            where = f"{self._array(label, True)} + at * {buffer.size}"
+            instead = f"aside ? aside + count * {before} : "
+            yield f"  real* const {buffer.name} = {instead}{where};  // {label!a}"
+        for label, buffer in plan.left.items():
+            yield f"  real* const {buffer.name} = {self._chunk_rows(label, buffer)};  // {label!a}"
         yield from indent(items(plan, self.first_weight[plan.name]))
         yield from indent(self._leave(plan))
         yield "  done += active;"
         yield "}"
 
-    def _rows(self, label: str, buffer: Buffer, made: bool) -> str:
-        """Where the rows of a step are."""
-        if buffer.kind == "chunk":
-            return f"{self.chunks[label, True].name} + done * padded({buffer.size})"
-        return f"{self._array(label, made)} + at * {buffer.size}"
+    def _chunk_rows(self, label: str, buffer: Buffer) -> str:
+        """Where the rows of a step are in a chunk."""
+        return f"{self.chunks[label, True].name} + done * padded({buffer.size})"
 
     def _enter(self, plan: Plan) -> Iterator[str]:
         for place, (now, _) in enumerate(plan.states.values()):
@@ -176,7 +181,7 @@ class _Source:
     def _leave(self, plan: Plan) -> Iterator[str]:
         yield "const int64_t then = i + 1 < call.steps ? rows_at(call, i + 1, first, count) : 0;"
         for place, (now, following) in enumerate(plan.states.values()):
-            yield "for (int64_t r = then; r < active; r++)"
+            yield "for (int64_t r = then; r < active && !aside; r++)"
             yield (
                 f"  copy(call.final[{place}] + (first + r) * {now.size}, "
                 f"{following.name} + r * padded({now.size}), {now.size});"
@@ -226,7 +231,8 @@ class _Source:
             yield f"    {{{plan.wholes[terms[0]].size}, {len(terms)}, terms{place}}},"
         yield "    {}};"
         made = f"{len(weights)}, weights, {len(vectors)}, vectors"
-        fields = f"run_rows, {of_row}, {of_chunk}, {counts}, {made}"
+        aside = sum(buffer.size for buffer in step.outputs.values())
+        fields = f"run_rows, {of_row}, {of_chunk}, {aside}, {counts}, {made}"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
 

@@ -66,7 +66,7 @@ class _Items:
                 is_whole = start.buffer.kind in _WITHOUT_ROWS
                 row = "0" if is_whole else _row(start.buffer)
                 begin = f"{start.buffer.name} + {place.start}, {row}"
-            yield f"product(active, {given}, {item.depth}, {made}, {begin});"
+            yield f"product(member, active, {given}, {item.depth}, {made}, {begin});"
 
     def _comment(self, index: int) -> str:
         node = self.graph.nodes[index]

@@ -73,7 +73,7 @@ class Kernel:
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
             for plan in assembly.plans
-            for label, buffer in plan.outputs.items()
+            for label, buffer in (plan.left | plan.outputs).items()
         }
         self._results_of_sums = [*phases.sums.items()]
         self.bundle = tuple(
@@ -117,7 +117,7 @@ class Kernel:
             _sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
         size, words = dtype.itemsize, [len(steps.sizes), reverse, torch.get_num_threads()]
-        words += (pool() or 0, *_time(steps)[:2])
+        words += (*pool(), *_time(steps)[:2])
         first, held = len(words), list[Any]()
         saved = known[_BUNDLE].data_ptr() if _BUNDLE in known else 0
         for label, fold, place in self._given:

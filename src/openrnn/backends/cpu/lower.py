@@ -43,7 +43,7 @@ def lower(
     graph: Graph,
     dtype: torch.dtype,
     states: Mapping[str, int],
-    wanted: Collection[str],
+    arrays: Collection[str],
     chunked: Collection[str],
     name: str,
 ) -> Plan:
@@ -54,14 +54,15 @@ def lower(
         dtype: of all its numbers, or float32 where they are stored as half of that; conditions
             are 0 and 1.
         states: the features of each state that is carried, by name.
-        wanted: the outputs that are wanted, beside the next states.
-        chunked: the inputs and outputs whose rows lie in a buffer of the kernel's own.
+        arrays: the outputs that go into an array of all rows.
+        chunked: the inputs that come from, and the outputs that go into, a buffer of the kernel's
+            own, with the rows of some steps.
         name: of the plan: names that are known everywhere in a kernel start with it.
 
     Raises:
         BackendError: it computes in other dtypes too, or multiplies in a way that has no kernel.
     """
-    return _Lowering(graph, dtype, states, wanted, chunked, name).plan
+    return _Lowering(graph, dtype, states, arrays, chunked, name).plan
 
 
 class _Lowering:
@@ -70,11 +71,11 @@ class _Lowering:
         graph: Graph,
         dtype: torch.dtype,
         states: Mapping[str, int],
-        wanted: Collection[str],
+        arrays: Collection[str],
         chunked: Collection[str],
         name: str,
     ) -> None:
-        self.graph, self.dtype, self._wanted, self._chunked = graph, dtype, wanted, chunked
+        self.graph, self.dtype, self._arrays, self._chunked = graph, dtype, arrays, chunked
         self.plan = Plan(graph, name)
         for name, size in states.items():
             place = len(self.plan.states)
@@ -274,10 +275,12 @@ class _Lowering:
             size = math.prod(self._dims[index])
             if kind == "state" and name in self.plan.states:
                 self._put(index, self.plan.states[name][1])
-            if label in self._wanted:
-                place = "chunk" if label in self._chunked else "output"
-                self.plan.outputs[label] = Buffer(f"out{len(self.plan.outputs)}", place, size)
+            if label in self._arrays:
+                self.plan.outputs[label] = Buffer(f"out{len(self.plan.outputs)}", "output", size)
                 self._put(index, self.plan.outputs[label])
+            if label in self._chunked:
+                self.plan.left[label] = Buffer(f"left{len(self.plan.left)}", "chunk", size)
+                self._put(index, self.plan.left[label])
         stored = {
             self._walks[i][0]
             for index in range(len(self.graph.nodes))

@@ -127,6 +127,7 @@ class Plan:
     weights: list[Weight] = field(default_factory=list)
     vectors: list[tuple[str, ...]] = field(default_factory=list)  # sums of wholes, made once
     outputs: dict[str, Buffer] = field(default_factory=dict)  # what all rows are wanted of
+    left: dict[str, Buffer] = field(default_factory=dict)  # what is left for those that come later
     states: dict[str, tuple[Buffer, Buffer]] = field(default_factory=dict)  # now, and next
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scratch: list[Buffer] = field(default_factory=list)
@@ -170,7 +171,6 @@ class Assembly:
     outputs: Plan
     given: list[str]  # arrays of all rows, by label
     made: list[str]
-    chunked: list[str]  # what is made, and only there for the rows of some steps
     wholes: list[str]  # arrays without rows
     any_layout: set[str]  # those that may lie in memory in any way
     over_rows: tuple[OverRows, ...]

@@ -276,6 +276,99 @@ template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Wo
   for (auto& helper : helpers) helper.join();
 }
 
+// --- several threads for the same rows -----------------------------------------------------------
+
+// Threads that all run all steps for the same rows, and share the work of the products alone: each
+// makes some columns, and takes the others from `shared`, which has room for two products. So who
+// is late may still read the one while another writes the next.
+struct Team {
+  int64_t count;
+  std::vector<real> shared;
+  alignas(64) int64_t arrived = 0;
+  alignas(64) int64_t generation = 0;
+
+  Team(int64_t count, int64_t room) : count(count), shared(2 * room) {}
+
+  void meet() {
+    const int64_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == count) {
+      arrived = 0;
+      __atomic_store_n(&generation, now + 1, __ATOMIC_RELEASE);
+      return;
+    }
+    for (int64_t spins = 0; __atomic_load_n(&generation, __ATOMIC_ACQUIRE) == now; spins++)
+      if (spins > 4096) std::this_thread::yield();  // there are more threads than cores
+  }
+};
+
+}  // namespace
+
+struct Member {
+  Team* team;
+  int64_t index;
+  int64_t products;  // so far
+};
+
+namespace {
+
+void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
+             int64_t depth_stride, const real* packed, int64_t depth, real* result,
+             int64_t result_stride, int64_t columns, const real* start, int64_t start_stride) {
+  if (member == nullptr) {
+    multiply(rows, left, row_stride, depth_stride, packed, depth, result, result_stride, columns,
+             start, start_stride);
+    return;
+  }
+  Team& team = *member->team;
+  const Panels panels(columns);
+  real* shared = team.shared.data() + member->products++ % 2 * (team.shared.size() / 2);
+  int64_t begin = 0, end = 0, column = 0;
+  for (int64_t panel = 0; panel < panels.count; panel++) {
+    if (panel == panels.count * member->index / team.count) begin = column;
+    column = least(columns, column + panels.width(panel) * kLanes);
+    if (panel + 1 == panels.count * (member->index + 1) / team.count) end = column;
+  }
+  if (end > begin) {
+    multiply(rows, left, row_stride, depth_stride, packed + begin * depth, depth, result + begin,
+             result_stride, end - begin, start ? start + begin : nullptr, start_stride);
+    for (int64_t r = 0; r < rows; r++)
+      copy(shared + r * columns + begin, result + r * result_stride + begin, end - begin);
+  } else {
+    begin = end = 0;
+  }
+  team.meet();
+  for (int64_t r = 0; r < rows; r++) {
+    copy(result + r * result_stride, shared + r * columns, begin);
+    copy(result + r * result_stride + end, shared + r * columns + end, columns - end);
+  }
+}
+
+// Calls work(i, n) for i = 0 .. n, each by a thread of its own, with as many as there are.
+template <class Work> void together(const Call& call, Work work) {
+  struct Shared {
+    Work* work;
+    PoolSize size;
+    int64_t count;
+    int64_t next;
+  } shared = {&work, call.pool_size, call.threads, 0};
+  auto take = [](void* data) {
+    Shared& shared = *static_cast<Shared*>(data);
+    const int64_t index = __atomic_fetch_add(&shared.next, 1, __ATOMIC_RELAXED);
+    (*shared.work)(index, shared.size ? shared.size() : shared.count);
+  };
+  if (call.pool != nullptr && call.pool_size != nullptr) {
+    call.pool(take, &shared, static_cast<unsigned>(call.threads), 0);
+    return;
+  }
+  shared.size = nullptr;
+  std::vector<std::thread> helpers;
+  for (int64_t i = 1; i < call.threads; i++) helpers.emplace_back(take, &shared);
+  take(&shared);
+  for (auto& helper : helpers) helper.join();
+}
+
+// --- all steps -----------------------------------------------------------------------------------
+
 // Rows that one thread runs through all steps together: so many that reading the weights again for
 // the next ones costs little.
 constexpr int64_t kMost = 96;
@@ -322,6 +415,35 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
   });
 }
 
+// Of one row at one step.
+int64_t multiplications(const Kernel& kernel) {
+  int64_t count = 0;
+  for (int64_t w = 0; w < kernel.weights; w++)
+    count += kernel.weight[w].matrices * kernel.weight[w].depth * kernel.weight[w].columns;
+  return count;
+}
+
+// Multiplications at a step from which on it is worth while that threads meet.
+constexpr int64_t kForTeam = 1 << 16;
+
+// All rows, by all threads together.
+void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const real* const* weights) {
+  const int64_t most = rows > kChunk ? rows : least(kChunk, rows * call.steps);
+  int64_t columns = 0;
+  for (int64_t w = 0; w < kernel.weights; w++)
+    columns = kernel.weight[w].columns > columns ? kernel.weight[w].columns : columns;
+  Team team(0, most * columns);
+  together(call, [&](int64_t index, int64_t count) {
+    if (index == 0) __atomic_store_n(&team.count, count, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&team.count, __ATOMIC_ACQUIRE) == 0) std::this_thread::yield();
+    Member member = {&team, index, 0};
+    Memory scratch(rows * (kernel.of_row + kernel.aside) + most * kernel.of_chunk);
+    real* const aside = scratch.data + rows * kernel.of_row + most * kernel.of_chunk;
+    kernel.run_rows(call, 0, rows, most, weights, scratch.data, product, &member,
+                    index == 0 ? nullptr : aside);
+  });
+}
+
 // Packs the weights, and splits the batch into blocks of rows, each of which one thread runs through
 // all steps. No row's result depends on which block it is in.
 void run_steps(const Call& call, const Kernel* kernel) {
@@ -356,6 +478,10 @@ void run_steps(const Call& call, const Kernel* kernel) {
     weights[kernel->weights + v] = free;
     free += padded(vector.size);
   }
+  if (total < call.threads && total * multiplications(*kernel) >= kForTeam) {
+    run_in_team(call, *kernel, total, weights.data());
+    return;
+  }
   const int64_t threads = call.threads < total ? call.threads : total;
   int64_t blocks = (total + kMost - 1) / kMost;
   blocks = (blocks + threads - 1) / threads * threads;  // as many for each thread
@@ -364,7 +490,8 @@ void run_steps(const Call& call, const Kernel* kernel) {
     const int64_t first = total * block / blocks, count = total * (block + 1) / blocks - first;
     const int64_t most = count > kChunk ? count : least(kChunk, count * call.steps);
     Memory scratch(count * kernel->of_row + most * kernel->of_chunk);
-    kernel->run_rows(call, first, count, most, weights.data(), scratch.data, multiply);
+    kernel->run_rows(call, first, count, most, weights.data(), scratch.data, product, nullptr,
+                     nullptr);
   });
 }
 
@@ -408,9 +535,10 @@ extern "C" void run(const int64_t* words, const Kernel* kernel) {
   Call call;
   call.steps = words[0], call.reverse = words[1], call.threads = words[2];
   call.pool = reinterpret_cast<Pool>(words[3]);
-  call.sizes = reinterpret_cast<const int64_t*>(words[4]);
-  call.offsets = reinterpret_cast<const int64_t*>(words[5]);
-  words += 6;
+  call.pool_size = reinterpret_cast<PoolSize>(words[4]);
+  call.sizes = reinterpret_cast<const int64_t*>(words[5]);
+  call.offsets = reinterpret_cast<const int64_t*>(words[6]);
+  words += 7;
   call.rows = reinterpret_cast<const real* const*>(words);
   call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
   call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);

@@ -33,12 +33,15 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     return library
 
 
-def pool() -> int | None:
+def pool() -> tuple[int, int]:
     """torch's own pool of threads, GNU OpenMP's: a second one would compete with it.
+
+    It is two functions: what runs something on its threads, and what tells how many these are; 0
+    where there is none.
 
     A forked child has none: the pool's threads are not copied, and it would wait for them forever.
     """
-    return None if _FORKED else _entry()
+    return (0, 0) if _FORKED else _entries()
 
 
 _FORKED: list[int] = []  # the process, if it is a fork of one that had imported this
@@ -47,11 +50,15 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache(maxsize=1)
-def _entry() -> int | None:
-    for library in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
-        entry = ctypes.CDLL(str(library)).GOMP_parallel
-        return ctypes.cast(entry, ctypes.c_void_p).value
-    return None
+def _entries() -> tuple[int, int]:
+    for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
+        library = ctypes.CDLL(str(path))
+        run, size = (
+            ctypes.cast(function, ctypes.c_void_p).value or 0
+            for function in (library.GOMP_parallel, library.omp_get_num_threads)
+        )
+        return run, size
+    return 0, 0
 
 
 def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
@@ -74,6 +81,6 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         *(rows, depth, columns),
         *(a.data_ptr(), *a.stride()),
         *(b.data_ptr(), *b.stride()),
-        *(result.data_ptr(), torch.get_num_threads(), pool()),
+        *(result.data_ptr(), torch.get_num_threads(), pool()[0]),
     )
     return result

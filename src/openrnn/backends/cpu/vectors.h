@@ -260,6 +260,7 @@ template <class Body> INLINE void along(int64_t count, Body body) {
 
 // Runs work(data) on some threads, this one among them, as GNU OpenMP's GOMP_parallel does.
 typedef void (*Pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+typedef int (*PoolSize)();  // how many there are, asked by one of them: omp_get_num_threads
 
 // A sum over all rows of leftᵀ right, (m, n), or of right alone, (1, n), once all steps are done.
 struct OverRows {
@@ -273,6 +274,7 @@ struct OverRows {
 struct Call {
   int64_t steps, reverse, threads;
   Pool pool;                   // torch's own, if it has one that we know how to use
+  PoolSize pool_size;
   const int64_t* sizes;        // rows at each step
   const int64_t* offsets;      // sum of the sizes before a step
   const real* const* rows;     // inputs with rows, (sum of sizes, features)
@@ -300,17 +302,23 @@ struct Vector {
   const int64_t* terms;  // which inputs
 };
 
+// One of several threads that make each product of the same rows together, or null.
+struct Member;
+
 // rows (count, depth) times a packed weight, added to `start` if there is one
-typedef void (*Product)(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
-                        const real* packed, int64_t depth, real* result, int64_t result_stride,
-                        int64_t columns, const real* start, int64_t start_stride);
+typedef void (*Product)(Member* member, int64_t count, const real* left, int64_t row_stride,
+                        int64_t depth_stride, const real* packed, int64_t depth, real* result,
+                        int64_t result_stride, int64_t columns, const real* start,
+                        int64_t start_stride);
 
 // A generated kernel: runs all steps for some rows of the batch.
 struct Kernel {
   void (*run_rows)(const Call& call, int64_t first, int64_t count, int64_t most,
-                   const real* const* weights, real* memory, Product product);
+                   const real* const* weights, real* memory, Product product, Member* member,
+                   real* aside);
   int64_t of_row;    // numbers for each row of the batch
   int64_t of_chunk;  // numbers for each row of those steps that are prepared together
+  int64_t aside;     // numbers for each row where a step's outputs go of all members but the first
   int64_t rows, outputs, wholes, states, sums;  // how many arrays the caller gives
   int64_t weights;
   const Weight* weight;
