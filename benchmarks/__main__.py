@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import page, peak, targets
+from benchmarks import load, page, peak, targets
 from benchmarks.custom import CELLS
 from benchmarks.run import PARTS, Plan, run
 from benchmarks.shapes import LAYERS, SHAPES
@@ -45,6 +45,7 @@ def main(
 ) -> None:
     plan = Plan(only, shapes, parts, threads, quick, Effort(seconds))
     console, measured, tables = Console(), targets.Measured(), []
+    begin = load.now()
     core = peak.measure()
     console.print(f"{page.processor()}: one core does {core:.1f} GFLOP/s in float32.\n")
     for table in run(plan, core, measured, console):
@@ -56,10 +57,12 @@ def main(
     reached = targets.table(measured)
     reached.show(console)
     tables.append(reached)
+    if warning := load.warning(load.others(begin)):
+        console.print(warning, style="bold")
     if out is None and plan.complete:
         out = page.PAGE
     if out is not None:
-        page.write(out, tables, means, core)
+        page.write(out, tables, means, core, warning)
         console.print(f"Written {out}", soft_wrap=True)
     if measured.differing():
         console.print("Where results differ from torch.nn's or the loop's, there is no ratio.")

@@ -17,8 +17,10 @@ from benchmarks.table import Table
 PAGE = Path(__file__).parent / "results" / "layers.md"
 
 
-def write(path: Path, tables: Sequence[Table], means: Sequence[str], peak: float) -> None:
-    """Writes all tables as Markdown, the means behind them."""
+def write(
+    path: Path, tables: Sequence[Table], means: Sequence[str], peak: float, warning: str | None
+) -> None:
+    """Writes all tables as Markdown, the means behind the first; a warning comes before them."""
     lines = [
         f"# openrnn {openrnn.__version__} beside torch {torch.__version__}",
         "",
@@ -27,9 +29,10 @@ def write(path: Path, tables: Sequence[Table], means: Sequence[str], peak: float
     ]
     if peers := ", ".join(_versions("onnxruntime", "jax", "flax")):
         lines.append(f"Beside them: {peers}.")
+    if warning:
+        lines += ["", f"**{warning}**"]
     for index, table in enumerate(tables):
-        lines += [""] if index == 0 else ["", f"## {table.title}", ""]
-        lines += table.markdown()
+        lines += ["", f"## {table.title}", "", *table.markdown()]
         if index == 0 and means:
             lines += ["", "Geometric means:", "", *(f"- {line}" for line in means)]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,12 +59,11 @@ class Table:
         table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=0)
         shown = [i for i, name in enumerate(self.columns) if name not in hidden]
         for i in shown:
-            words = " ".join([self.columns[i], *(row[i] for row in rows)]).split()
-            table.add_column(
-                self.columns[i],
-                justify="left" if i < self.words else "right",
-                min_width=max(map(len, words)),  # lines break between words only
-            )
+            if i < self.words:
+                table.add_column(self.columns[i])
+            else:  # a line may break in the title only
+                words = [*self.columns[i].split(), *(row[i] for row in rows)]
+                table.add_column(self.columns[i], justify="right", width=max(map(len, words)))
         for row in rows:
             table.add_row(*(row[i] for i in shown))
         return table

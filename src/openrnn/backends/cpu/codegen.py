@@ -86,8 +86,9 @@ class _Source:
             yield f"real* const {buffer.name} = memory;  // {label!a}"
             yield f"memory += most * padded({buffer.size});"
         for plan, rows in zip(self.assembly.plans, ("most", "count", "most"), strict=True):
-            yield f"real* const {plan.name}_memory = memory;"
-            yield f"memory += {rows} * ({_padded(plan.scratch)});"
+            if plan.scratch:
+                yield f"real* const {plan.name}_memory = memory;"
+                yield f"memory += {rows} * ({_padded(plan.scratch)});"
         for name, (now, following) in self.assembly.step.states.items():
             for buffer in (now, following):
                 yield f"real* {buffer.name} = memory;  // {name!a}"

@@ -51,7 +51,11 @@ class _Items:
                 yield from self._nest(item)
 
     def _product(self, item: Product) -> Iterator[str]:
-        yield self._comment(item.index)
+        node = self.graph.nodes[item.index]
+        kind = "matmul" if node.op == "matmul" else "matmul, added to another"
+        yield f"// {self.graph.title(item.index)} = {kind}" + (
+            f", {node.line}" if node.line else ""
+        )
         source, target, start = item.left.buffer, item.result.buffer, item.start
         for place in item.places:
             weight = f"weights[{self.first_weight + item.right}]"

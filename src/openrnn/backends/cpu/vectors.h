@@ -47,6 +47,31 @@ struct Part { int64_t count; };  // the first lanes of one
 
 INLINE vec load(Full, const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v); return v; }
 INLINE void store(Full, real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
+#if defined(__AVX__) && !defined(__AVX512F__)
+typedef float floats __attribute__((vector_size(32)));
+typedef double doubles __attribute__((vector_size(32)));
+typedef int ints __attribute__((vector_size(32)));
+typedef long long longs __attribute__((vector_size(32)));
+INLINE floats load_lanes(const float* p, mask lanes) {
+  return __builtin_ia32_maskloadps256((const floats*)p, (ints)lanes);
+}
+INLINE doubles load_lanes(const double* p, mask lanes) {
+  return __builtin_ia32_maskloadpd256((const doubles*)p, (longs)lanes);
+}
+INLINE void store_lanes(float* p, mask lanes, floats v) {
+  __builtin_ia32_maskstoreps256((floats*)p, (ints)lanes, v);
+}
+INLINE void store_lanes(double* p, mask lanes, doubles v) {
+  __builtin_ia32_maskstorepd256((doubles*)p, (longs)lanes, v);
+}
+INLINE mask lanes_of(Part part) {
+  mask number = {};
+  for (int i = 0; i < kLanes; i++) number[i] = i;
+  return number < mask{} + bits(part.count);
+}
+INLINE vec load(Part part, const real* p) { return load_lanes(p, lanes_of(part)); }
+INLINE void store(Part part, real* p, vec v) { store_lanes(p, lanes_of(part), v); }
+#else
 INLINE vec load(Part part, const real* p) {
   vec v = {};
   for (int64_t i = 0; i < part.count; i++) v[i] = p[i];
@@ -55,6 +80,7 @@ INLINE vec load(Part part, const real* p) {
 INLINE void store(Part part, real* p, vec v) {
   for (int64_t i = 0; i < part.count; i++) p[i] = v[i];
 }
+#endif
 INLINE vec load(Full, const real* p, int64_t stride) {
   vec v;
   for (int i = 0; i < kLanes; i++) v[i] = p[i * stride];
@@ -81,8 +107,6 @@ INLINE vec only(Part part, vec v, real other) {
 // a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
 // and NaN if b is.
 #if defined(__AVX__) && !defined(__AVX512F__)
-typedef float floats __attribute__((vector_size(32)));
-typedef double doubles __attribute__((vector_size(32)));
 INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps256(a, b); }
 INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps256(a, b); }
 INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd256(a, b); }
