@@ -18,7 +18,8 @@ demo: setup
 	$(BIN)/openrnn forecast examples/data/seattle-weather.csv --target temp_max --unit "°C" --window 12 --out demo --overwrite
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 tests src
+	$(BIN)/python -m pytest README.md docs  # the blocks of a page follow each other
 
 check: setup
 	$(BIN)/ruff format --check .

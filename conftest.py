@@ -12,13 +12,6 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the blocks of one page together, where several processes share the tests."""
-    for item in items:
-        if item.path.suffix == ".md":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(autouse=True)
 def _torch_in_docstrings(doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace["torch"] = torch

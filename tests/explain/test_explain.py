@@ -47,8 +47,12 @@ def test_source_is_readable_cpp() -> None:
 
 
 def test_source_of_a_cell_without_a_kernel_says_why() -> None:
-    text = str(explain(openrnn.RNNCell(5, 6).half(), source=True))
-    assert "There is no kernel: a kernel computes in float32 or float64" in text
+    class Mixed(openrnn.RNNCell):
+        def forward(self, input: Any, hx: Any = None) -> Any:
+            return super().forward(input, hx.double().sin().float())
+
+    text = str(explain(Mixed(5, 6), source=True))
+    assert "There is no kernel: a kernel computes in one dtype, torch.float32 here" in text
 
 
 class Peephole(nn.Module):
