@@ -140,9 +140,9 @@ INLINE void keep(vec& v) {
 // last, and then written, added to `start` if there is one.
 template <int Rows, int Panels, int Vectors>
 __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64_t depth_stride,
-                                     const real* packed, int64_t depth, real* result,
-                                     int64_t result_stride, int64_t columns, const real* start,
-                                     int64_t start_stride) {
+                                     const real* packed, int64_t panel_stride, int64_t depth,
+                                     real* result, int64_t result_stride, int64_t columns,
+                                     const real* start, int64_t start_stride) {
   constexpr int width = Panels * Vectors;
   vec sums[Rows][width] = {};
   for (int64_t k = 0; k < depth; k++) {
@@ -151,7 +151,7 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
     for (int p = 0; p < Panels; p++)
 #pragma GCC unroll 16
       for (int v = 0; v < Vectors; v++) {
-        w[p * Vectors + v] = load(Full{}, packed + (p * depth + k) * Vectors * kLanes + v * kLanes);
+        w[p * Vectors + v] = load(Full{}, packed + p * panel_stride + (k * Vectors + v) * kLanes);
         if (Panels == 1) keep(w[p * Vectors + v]);
       }
 #pragma GCC unroll 16
@@ -176,8 +176,8 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
     }
 }
 
-typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, real*, int64_t, int64_t,
-                      const real*, int64_t);
+typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, int64_t, real*, int64_t,
+                      int64_t, const real*, int64_t);
 
 template <int Rows> INLINE Block block_of(int64_t vectors, int64_t panels) {
   constexpr int most = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;  // few rows take several panels at once
@@ -204,8 +204,11 @@ INLINE Block block_for(int64_t rows, int64_t vectors, int64_t panels) {
   __builtin_unreachable();
 }
 
+// Depths of a panel that fit the first cache, where it stays for all rows.
+constexpr int64_t kDeep = 256;
+
 // result (rows, columns) = left (rows, depth) times a packed weight, added to `start` if there is
-// one. A row stride of 0 says that left is packed.
+// one. A row stride of 0 says that left is packed, and no deeper than kDeep.
 void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
               const real* packed, int64_t depth, real* result, int64_t result_stride,
               int64_t columns, const real* start, int64_t start_stride) {
@@ -219,18 +222,20 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
     const bool several = last < panels.count && panels.width(last) == kPanelVectors;
     const int64_t taken = several ? at_once : 1;
     const int64_t width = least(columns - column, taken * vectors * kLanes);
-    for (int64_t group = 0, row = 0; group < groups.count; group++) {
-      const int64_t height = groups.height(group);
-      const Block run = block_for(height, vectors, taken);
-      real* to = result + row * result_stride + column;
-      const real* begin = start ? start + row * start_stride + column : nullptr;
-      if (row_stride == 0)
-        run(left + row * depth, 1, height, packed, depth, to, result_stride, width, begin,
-            start_stride);
-      else
-        run(left + row * row_stride, row_stride, depth_stride, packed, depth, to, result_stride,
-            width, begin, start_stride);
-      row += height;
+    for (int64_t k = 0; k == 0 || k < depth; k += kDeep) {
+      const real* panel_at = packed + k * vectors * kLanes;
+      for (int64_t group = 0, row = 0; group < groups.count; group++) {
+        const int64_t height = groups.height(group);
+        real* to = result + row * result_stride + column;
+        const real* begin = k > 0 ? to : start ? start + row * start_stride + column : nullptr;
+        const real* from = row_stride == 0 ? left + row * depth
+                                           : left + row * row_stride + k * depth_stride;
+        block_for(height, vectors, taken)(
+            from, row_stride == 0 ? 1 : row_stride, row_stride == 0 ? height : depth_stride,
+            panel_at, depth * vectors * kLanes, least(kDeep, depth - k), to, result_stride, width,
+            begin, k > 0 ? result_stride : start_stride);
+        row += height;
+      }
     }
     packed += depth * taken * vectors * kLanes;
     column += width;
@@ -384,7 +389,7 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
             int64_t left_row, int64_t left_depth, const real* right,
             int64_t right_depth, int64_t right_column, real* result, int64_t threads,
             Pool pool) {
-  constexpr int64_t kDepth = 256, kColumns = 64 * kPanel, kHigh = 24 * kRows;
+  constexpr int64_t kColumns = 64 * kPanel, kHigh = 24 * kRows;
   if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
   const bool by_rows = rows >= columns;
   const int64_t parts = least(threads, (by_rows ? rows : columns) / kPanel + 1);
@@ -392,11 +397,11 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
     const int64_t begin = (by_rows ? rows : columns) * part / parts;
     const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
     const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
-    const int64_t deepest = least(kDepth, depth);
+    const int64_t deepest = least(kDeep, depth);
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
     for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
-      for (int64_t k = 0; k < depth; k += kDepth) {
-        const int64_t width = least(kColumns, column_end - c), deep = least(kDepth, depth - k);
+      for (int64_t k = 0; k < depth; k += kDeep) {
+        const int64_t width = least(kColumns, column_end - c), deep = least(kDeep, depth - k);
         pack(of_right.data, right + k * right_depth + c * right_column, right_depth, right_column,
              deep, width);
         for (int64_t r = by_rows ? begin : 0; r < row_end; r += kHigh) {
@@ -495,18 +500,20 @@ void run_steps(const Call& call, const Kernel* kernel) {
   });
 }
 
-// Sums over the rows, of many rows together first, so that rounding does not grow with their number.
+// Sums over the rows: of many together first, and of these in double precision, so that rounding does
+// not grow with their number.
 void add_rows(const real* array, int64_t rows, int64_t columns, real* result) {
   constexpr int64_t kTogether = 128;
-  std::memset(result, 0, columns * sizeof(real));
+  std::vector<double> total(columns);
   std::vector<real> some(columns);
   for (int64_t begin = 0; begin < rows; begin += kTogether) {
     const int64_t end = least(rows, begin + kTogether);
     for (int64_t j = 0; j < columns; j++) some[j] = array[begin * columns + j];
     for (int64_t i = begin + 1; i < end; i++)
       for (int64_t j = 0; j < columns; j++) some[j] += array[i * columns + j];
-    for (int64_t j = 0; j < columns; j++) result[j] += some[j];
+    for (int64_t j = 0; j < columns; j++) total[j] += some[j];
   }
+  for (int64_t j = 0; j < columns; j++) result[j] = real(total[j]);
 }
 
 void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
