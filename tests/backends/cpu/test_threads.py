@@ -44,6 +44,17 @@ def test_bit_for_bit(name: str, batch: int) -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_is_the_same_in_every_batch(dtype: torch.dtype) -> None:
+    """Also where it is alone, and its product is one vector wide."""
+    layer = openrnn.Recurrent(openrnn.RNNCell(5, 4), backend="cpu").to(dtype)
+    for _ in range(20):
+        x = torch.randn(3, 9, 5, dtype=dtype)
+        together = layer(x)[0]
+        for rows in (1, 2, 5):
+            assert torch.equal(layer(x[:, :rows])[0], together[:, :rows])
+
+
 @pytest.mark.parametrize("name", ["LSTMCell", "LayerNormLSTMCell", "SLSTMCell 2 heads", "RHNCell"])
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize("batch", [1, 2])

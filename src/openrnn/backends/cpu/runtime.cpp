@@ -160,6 +160,9 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
 #pragma GCC unroll 16
       for (int v = 0; v < width; v++) sums[r][v] += x * w[v];
     }
+    // GCC tuned for Zen rounds the product of a lone sum apart, and no other: then a row would not be
+    // the same in every block.
+    if (Rows * width == 1) keep(sums[0][0]);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; r++)
