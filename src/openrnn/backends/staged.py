@@ -1,4 +1,4 @@
-"""A split graph over a sequence: three stages in torch operations, the recurrence by a backend."""
+"""A call of a cell that was read: what runs its stages over a sequence, and their gradient."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from openrnn.sequence import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import Batch, batch_dim, concrete, rows_dim
-from openrnn.step.split import Stages
+from openrnn.step.split import Stages, is_value
 
 Named = Mapping[str, Tensor]
 Given = Mapping[str, Tensor | None]
@@ -40,19 +41,14 @@ class InTorch:
 
         def run(graph: Graph) -> None:
             if graph.outputs:
-                note(evaluator(graph, device)(known, steps.total))
-
-        def note(outputs: Named) -> None:
-            """What another stage reads, and what is a result, whose name may be an input's."""
-            for name, tensor in outputs.items():
-                (known if name.startswith("value.") else results)[name] = tensor
+                sort(evaluator(graph, device)(known, steps.total), known, results)
 
         run(stages.parameters)
         run(stages.inputs)
         final = dict[str, Tensor]()
         if stages.recurrence.outputs:
             outputs, final = self._recur(known, steps.sizes, reverse)
-            note(outputs)
+            sort(outputs, known, results)
         run(stages.outputs)
         return results, final
 
@@ -86,10 +82,15 @@ class InTorch:
         """The state before the first step; zeros where none is given."""
         if f"state.{name}" in known:
             return known[f"state.{name}"]
-        graph = self.stages.recurrence
-        node = graph.nodes[dict(graph.outputs)[f"state.{name}"]]
+        node = self.stages.next_state(name)
         device = known["input.x"].device
         return torch.zeros(concrete(node.shape, rows), dtype=node.dtype, device=device)
+
+
+def sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> None:
+    """What another stage reads, and what is a result, whose name may be an input's."""
+    for label, tensor in outputs.items():
+        (known if is_value(label) else results)[label] = tensor
 
 
 def _rows_of(node: Node, tensor: Tensor, start: int, rows: int) -> Tensor:

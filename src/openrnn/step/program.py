@@ -92,16 +92,15 @@ def program_of(
     """
     last = _LAST.get(cell)
     unchanged = last is not None and last.glance.is_unchanged()
-    tensors = dict(last.tensors) if last is not None and unchanged else tensors_of(cell)
-    if parameters:
-        tensors.update(parameters)
+    own = last.tensors if last is not None and unchanged else tensors_of(cell)
+    tensors = {**own, **(parameters or {})}
     others = (spec, input_size, dtype, device, _kinds(tensors))
     if last is not None and unchanged and last.others == others:
         return last.program, tensors
     found = _traced(cell, tensors, others)
     glance = None if is_parametrized(cell) else Glance.at(cell)
     if glance is not None:
-        _LAST[cell] = _Last(glance, tensors_of(cell), others, found)
+        _LAST[cell] = _Last(glance, own, others, found)
     return found, tensors
 
 

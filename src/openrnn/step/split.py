@@ -41,6 +41,10 @@ class Stages:
     carried: tuple[str, ...]  # the states that a later step reads, in order
     randoms: tuple[Node, ...]  # the random nodes of a step, in the order in which they are drawn
 
+    def next_state(self, name: str) -> Node:
+        """What the recurrence makes of a state that is carried."""
+        return self.recurrence.nodes[dict(self.recurrence.outputs)[f"state.{name}"]]
+
     def saved(self) -> list[str]:
         """What is kept for the gradient."""
         outputs = (label for stage in STAGES for label, _ in getattr(self, stage).outputs)
@@ -54,6 +58,11 @@ class Stages:
 
     def __str__(self) -> str:
         return "\n\n".join(f"{name}:\n{getattr(self, name)}" for name in STAGES)
+
+
+def is_value(label: str) -> bool:
+    """Whether it is of what one stage computes and another reads, and not of a result."""
+    return label.startswith("value.")
 
 
 def split(graph: Graph, *, fuse: bool = False) -> Stages:
@@ -223,15 +232,11 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
 
 def _is_biased_product(graph: Graph, node: Node) -> bool:
     """A bias costs nothing where its product is computed."""
-    first, second = (*(graph.nodes[i] for i in node.inputs), None, None)[:2]
-    return (
-        node.op == "add"
-        and first is not None
-        and second is not None
-        and first.op == "matmul"
-        and batch_dim(second.shape) is None
-        and first.shape == node.shape
-    )
+    if node.op != "add":
+        return False
+    product, bias = (graph.nodes[i] for i in node.inputs)
+    is_product = product.op == "matmul" and product.shape == node.shape
+    return is_product and batch_dim(bias.shape) is None
 
 
 def _is_state(label: str) -> bool:

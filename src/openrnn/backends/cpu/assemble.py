@@ -12,7 +12,7 @@ from openrnn.backends.cpu.runtime import HALF, REAL
 from openrnn.errors import BackendError
 from openrnn.step.graph import Graph
 from openrnn.step.shape import batch_dim, features
-from openrnn.step.split import Stages
+from openrnn.step.split import Stages, is_value
 
 
 def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly, torch.dtype]:
@@ -43,14 +43,13 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     of_step = stages.wanted(states)
     of_outputs = [label for label, _ in phases.outputs.outputs]
     made = [*of_inputs, *of_step, *of_outputs]
-    arrays = [label for label in made if not _is_value(label) or label in kept]
-    nodes, results = stages.recurrence.nodes, dict(stages.recurrence.outputs)
-    sizes = {name: features(nodes[results[f"state.{name}"]].shape) for name in stages.carried}
+    arrays = [label for label in made if not is_value(label) or label in kept]
+    sizes = {name: features(stages.next_state(name).shape) for name in stages.carried}
     later = {node.label for _, node in phases.outputs.inputs("value")}
-    chunked = {*filter(_is_value, of_inputs), *(label for label in of_step if label in later)}
+    chunked = {*filter(is_value, of_inputs), *(label for label in of_step if label in later)}
     step = lower(rewrite(stages.recurrence), dtype, sizes, {*arrays} & {*of_step}, chunked, "step")
     plans = plan(phases.inputs, "inputs"), step, plan(phases.outputs, "outputs")
-    from_inside = set(filter(_is_value, made))
+    from_inside = set(filter(is_value, made))
     given = dict.fromkeys(
         label for plan in plans for label in plan.rows if label not in from_inside
     )
@@ -69,16 +68,10 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     return phases, assembly, dtype
 
 
-def _is_value(label: str) -> bool:
-    return label.startswith("value.")
-
-
 def _dtype(stages: Stages) -> torch.dtype:
     """That of the states, or, where none is carried, of the first real result with rows."""
-    graph = stages.recurrence
-    if graph.outputs:
-        results = dict(graph.outputs)
-        dtype = graph.nodes[results[f"state.{stages.carried[0]}"]].dtype
+    if stages.recurrence.outputs:
+        dtype = stages.next_state(stages.carried[0]).dtype
         if dtype in HALF:
             return torch.float32
         if dtype not in REAL:

@@ -23,7 +23,6 @@ _INFIX = {
     "logical_and": "&",
     "logical_or": "|",
 }
-_MASKS = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not")
 _WITHOUT_ROWS = ("whole", "table", "once")
 _REDUCTIONS = {  # how a vector is taken in, how lanes are put together, and what changes nothing
     "sum": ("{acc} + {x}", "sum", "0"),
@@ -51,10 +50,8 @@ class _Items:
                 yield from self._nest(item)
 
     def _product(self, item: Product) -> Iterator[str]:
-        node = self.graph.nodes[item.index]
-        kind = "matmul" if node.op == "matmul" else "matmul, added to another"
-        yield f"// {self.graph.title(item.index)} = {kind}" + (
-            f", {node.line}" if node.line else ""
+        yield self._comment(
+            item.index, "matmul" if item.start is None else "matmul, added to another"
         )
         source, target, start = item.left.buffer, item.result.buffer, item.start
         for place in item.places:
@@ -67,14 +64,12 @@ class _Items:
             made = f"{target.name} + {place.result}, {_row(target)}, {item.columns}"
             begin = "nullptr, 0"
             if start is not None:
-                is_whole = start.buffer.kind in _WITHOUT_ROWS
-                row = "0" if is_whole else _row(start.buffer)
-                begin = f"{start.buffer.name} + {place.start}, {row}"
+                begin = f"{start.buffer.name} + {place.start}, {_row(start.buffer)}"
             yield f"product(member, active, {given}, {item.depth}, {made}, {begin});"
 
-    def _comment(self, index: int) -> str:
-        node = self.graph.nodes[index]
-        return f"// {self.graph.title(index)} = {node.op}" + (f", {node.line}" if node.line else "")
+    def _comment(self, index: int, what: str) -> str:
+        line = self.graph.nodes[index].line
+        return f"// {self.graph.title(index)} = {what}" + (f", {line}" if line else "")
 
     # --- loops ---
 
@@ -207,7 +202,7 @@ class _Items:
     # --- loops over single numbers ---
 
     def _nest(self, item: Nest) -> Iterator[str]:
-        yield self._comment(item.index)
+        yield self._comment(item.index, item.node.op)
         yield "for (int64_t r = 0; r < active; r++) {"
         kind = item.node.op
         lines = {
@@ -311,6 +306,8 @@ def _collapse(dims: Dims, kept: int, walks: list[Dims]) -> list[range]:
 
 def _row(buffer: Buffer) -> str:
     """How far apart two rows of a buffer are."""
+    if buffer.kind in _WITHOUT_ROWS:
+        return "0"
     return str(buffer.size) if buffer.kind in ("rows", "output") else f"padded({buffer.size})"
 
 

@@ -16,13 +16,13 @@ from openrnn.backends.cpu import build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
-from openrnn.backends.stepwise import Given, Named
+from openrnn.backends.stepwise import Given, sort
 from openrnn.errors import BackendError
 from openrnn.sequence import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
-from openrnn.step.split import Stages
+from openrnn.step.split import Stages, is_value
 
 # Values that are kept for the gradient in one tensor, one behind the other: labels and features.
 Bundle = tuple[tuple[str, int], ...]
@@ -66,7 +66,7 @@ class Kernel:
         ]
         self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
         self._states = [
-            (name, f"state.{name}", now.size, _dtype_of_state(stages, name))
+            (name, f"state.{name}", now.size, stages.next_state(name).dtype)
             for name, (now, _) in assembly.step.states.items()
         ]
         self.saved = tuple(label for label in stages.saved() if label not in assembly.made)
@@ -88,7 +88,7 @@ class Kernel:
             for label in assembly.made
             if (spread := _spread(results[label][1], self._dtype)) and label not in before
         }
-        values = [label if label.startswith("value.") else None for label in assembly.made]
+        values = [label if is_value(label) else None for label in assembly.made]
         places = [*assembly.given, *values]
         self._sums = [
             (
@@ -114,7 +114,7 @@ class Kernel:
             found = flat[start * total : (start + columns) * total].view(total, columns)
             known[label] = found if spread is None else spread(found)
         for evaluate in self._before:
-            _sort(evaluate(known, total), known, results)
+            sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
         size, words = dtype.itemsize, [len(steps.sizes), reverse, torch.get_num_threads()]
         words += (*pool(), *_time(steps)[:2])
@@ -134,7 +134,7 @@ class Kernel:
         for label, columns, place in self._made:
             if place is None:
                 tensor = empty(total, columns, dtype)
-                (known if label.startswith("value.") else results)[label] = tensor
+                (known if is_value(label) else results)[label] = tensor
                 words.append(tensor.data_ptr())
             else:
                 words.append(saved + place * total * size)
@@ -153,14 +153,14 @@ class Kernel:
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
-            where = known if label.startswith("value.") else results
+            where = known if is_value(label) else results
             where[label] = spread(where[label])
         for (label, *_, stored), tensor in zip(self._sums, sums, strict=True):
             known[label] = tensor if stored == dtype else tensor.to(stored)
         for label, of_sum in self._results_of_sums:
             results[label] = known[of_sum]
         for evaluate in self._after:
-            _sort(evaluate(known, total), known, results)
+            sort(evaluate(known, total), known, results)
         last = {
             name: tensor if stored == dtype else tensor.to(stored)
             for (name, *_, stored), tensor in zip(self._states, final, strict=True)
@@ -168,21 +168,10 @@ class Kernel:
         return results, last
 
 
-def _dtype_of_state(stages: Stages, name: str) -> torch.dtype:
-    graph = stages.recurrence
-    return graph.nodes[dict(graph.outputs)[f"state.{name}"]].dtype
-
-
 def _starts(bundle: Bundle) -> dict[str, int]:
     """For each value of a bundle the features of those before it."""
     starts = accumulate((size for _, size in bundle), initial=0)
     return {label: start for (label, _), start in zip(bundle, starts, strict=False)}
-
-
-def _sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> None:
-    """What another stage reads, and what is a result, whose name may be an input's."""
-    for label, tensor in outputs.items():
-        (known if label.startswith("value.") else results)[label] = tensor
 
 
 def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:

@@ -62,25 +62,22 @@ def lower(
     Raises:
         BackendError: it computes in other dtypes too, or multiplies in a way that has no kernel.
     """
-    return _Lowering(graph, dtype, states, arrays, chunked, name).plan
+    plan = Plan(graph, name)
+    for place, (state, size) in enumerate(states.items()):
+        now = Buffer(f"state{place}", "state", size)
+        plan.states[state] = now, Buffer(f"next{place}", "next", size)
+    _Lowering(plan, dtype, arrays, chunked)
+    return plan
 
 
 class _Lowering:
+    """Fills a plan that has its graph and its states."""
+
     def __init__(
-        self,
-        graph: Graph,
-        dtype: torch.dtype,
-        states: Mapping[str, int],
-        arrays: Collection[str],
-        chunked: Collection[str],
-        name: str,
+        self, plan: Plan, dtype: torch.dtype, arrays: Collection[str], chunked: Collection[str]
     ) -> None:
-        self.graph, self.dtype, self._arrays, self._chunked = graph, dtype, arrays, chunked
-        self.plan = Plan(graph, name)
-        for name, size in states.items():
-            place = len(self.plan.states)
-            now = Buffer(f"state{place}", "state", size)
-            self.plan.states[name] = now, Buffer(f"next{place}", "next", size)
+        self.plan, self.dtype, self._arrays, self._chunked = plan, dtype, arrays, chunked
+        self.graph = graph = plan.graph
         self._dims = [row_dims(node.shape) for node in graph.nodes]
         self._home: dict[int, Access] = {}  # where a value is stored
         self._more: dict[int, list[Access]] = defaultdict(list)  # where else a loop writes it

@@ -18,7 +18,7 @@ from openrnn.step.split import Stages
 
 @dataclass(frozen=True)
 class Phases:
-    """What is computed before the loop, in it and after it, for all rows, and over the rows.
+    """What is computed before and after the loop, for some rows at a time, and over all rows.
 
     What one of these makes and another reads has the label `value.<name>`. Stages that have no
     kernel are left as they are: `before` and `later`.
@@ -26,7 +26,6 @@ class Phases:
 
     before: Graph
     inputs: Graph
-    recurrence: Graph
     outputs: Graph
     over_rows: tuple[OverRows, ...]
     sums: dict[str, str]  # results that are such, with the label of the sum
@@ -57,7 +56,6 @@ def phases_of(stages: Stages, has_kernel: Callable[[Graph], bool]) -> Phases:
     return Phases(
         before=NOTHING if whole[0] else stages.inputs,
         inputs=inputs,
-        recurrence=stages.recurrence,
         outputs=outputs,
         over_rows=over_rows,
         sums=sums,

@@ -257,6 +257,18 @@ struct Memory {
   Memory& operator=(const Memory&) = delete;
 };
 
+// Calls take(data) on some threads: of the pool, if there is one, and else on new ones.
+void on_threads(Pool pool, int64_t threads, void (*take)(void*), void* data) {
+  if (pool != nullptr) {
+    pool(take, data, static_cast<unsigned>(threads), 0);
+    return;
+  }
+  std::vector<std::thread> helpers;
+  for (int64_t i = 1; i < threads; i++) helpers.emplace_back(take, data);
+  take(data);
+  for (auto& helper : helpers) helper.join();
+}
+
 // Calls work(i) for i = 0 .. count, each by one thread.
 template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Work work) {
   const int64_t threads = least(wanted, count);
@@ -274,14 +286,7 @@ template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Wo
     for (int64_t i; (i = __atomic_fetch_add(&shared.next, 1, __ATOMIC_RELAXED)) < shared.count;)
       (*shared.work)(i);
   };
-  if (pool != nullptr) {
-    pool(take, &shared, static_cast<unsigned>(threads), 0);
-    return;
-  }
-  std::vector<std::thread> helpers;
-  for (int64_t i = 1; i < threads; i++) helpers.emplace_back(take, &shared);
-  take(&shared);
-  for (auto& helper : helpers) helper.join();
+  on_threads(pool, threads, take, &shared);
 }
 
 // --- several threads for the same rows -----------------------------------------------------------
@@ -290,12 +295,12 @@ template <class Work> void parallel(Pool pool, int64_t wanted, int64_t count, Wo
 // makes some columns, and takes the others from `shared`, which has room for two products. So who
 // is late may still read the one while another writes the next.
 struct Team {
-  int64_t count;
+  int64_t count = 0;  // known when the first of them has begun
   std::vector<real> shared;
   alignas(64) int64_t arrived = 0;
   alignas(64) int64_t generation = 0;
 
-  Team(int64_t count, int64_t room) : count(count), shared(2 * room) {}
+  explicit Team(int64_t room) : shared(2 * room) {}
 
   void meet() {
     const int64_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
@@ -353,26 +358,19 @@ void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
 
 // Calls work(i, n) for i = 0 .. n, each by a thread of its own, with as many as there are.
 template <class Work> void together(const Call& call, Work work) {
+  const Pool pool = call.pool_size != nullptr ? call.pool : nullptr;  // it may give fewer than asked
   struct Shared {
     Work* work;
     PoolSize size;
     int64_t count;
     int64_t next;
-  } shared = {&work, call.pool_size, call.threads, 0};
+  } shared = {&work, pool != nullptr ? call.pool_size : nullptr, call.threads, 0};
   auto take = [](void* data) {
     Shared& shared = *static_cast<Shared*>(data);
     const int64_t index = __atomic_fetch_add(&shared.next, 1, __ATOMIC_RELAXED);
     (*shared.work)(index, shared.size ? shared.size() : shared.count);
   };
-  if (call.pool != nullptr && call.pool_size != nullptr) {
-    call.pool(take, &shared, static_cast<unsigned>(call.threads), 0);
-    return;
-  }
-  shared.size = nullptr;
-  std::vector<std::thread> helpers;
-  for (int64_t i = 1; i < call.threads; i++) helpers.emplace_back(take, &shared);
-  take(&shared);
-  for (auto& helper : helpers) helper.join();
+  on_threads(pool, call.threads, take, &shared);
 }
 
 // --- all steps -----------------------------------------------------------------------------------
@@ -383,6 +381,10 @@ constexpr int64_t kMost = 96;
 
 // Rows of several steps that are prepared together where a step has fewer: enough for products.
 constexpr int64_t kChunk = 32;
+
+int64_t chunk_rows(const Call& call, int64_t rows) {
+  return rows > kChunk ? rows : least(kChunk, rows * call.steps);
+}
 
 // result (rows, columns) = left (rows, depth) times right (depth, columns), each with its strides.
 //
@@ -436,11 +438,11 @@ constexpr int64_t kForTeam = 1 << 16;
 
 // All rows, by all threads together.
 void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const real* const* weights) {
-  const int64_t most = rows > kChunk ? rows : least(kChunk, rows * call.steps);
+  const int64_t most = chunk_rows(call, rows);
   int64_t columns = 0;
   for (int64_t w = 0; w < kernel.weights; w++)
     columns = kernel.weight[w].columns > columns ? kernel.weight[w].columns : columns;
-  Team team(0, most * columns);
+  Team team(most * columns);
   together(call, [&](int64_t index, int64_t count) {
     if (index == 0) __atomic_store_n(&team.count, count, __ATOMIC_RELEASE);
     while (__atomic_load_n(&team.count, __ATOMIC_ACQUIRE) == 0) std::this_thread::yield();
@@ -496,7 +498,7 @@ void run_steps(const Call& call, const Kernel* kernel) {
   blocks = blocks < total ? blocks : total;
   parallel(call.pool, call.threads, blocks, [&](int64_t block) {
     const int64_t first = total * block / blocks, count = total * (block + 1) / blocks - first;
-    const int64_t most = count > kChunk ? count : least(kChunk, count * call.steps);
+    const int64_t most = chunk_rows(call, count);
     Memory scratch(count * kernel->of_row + most * kernel->of_chunk);
     kernel->run_rows(call, first, count, most, weights.data(), scratch.data, product, nullptr,
                      nullptr);
