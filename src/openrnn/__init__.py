@@ -20,6 +20,7 @@ from openrnn.layers.lstm import LSTM
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.rnn import RNN
 from openrnn.layers.stack import Stack
+from openrnn.layers.tbptt import tbptt
 
 __version__ = "0.1.0"
 
@@ -44,4 +45,5 @@ __all__ = [
     "StateError",
     "cells",
     "explain",
+    "tbptt",
 ]

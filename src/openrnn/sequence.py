@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from openrnn.errors import ShapeError
+from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
+from openrnn.ragged import Ragged, Steps, cut
 
-
-class Steps:
-    """How many rows each time step has: of packed sequences some end before others."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        self.sizes = sizes
-        self.total = sum(sizes)
-        self.most = max(sizes)
-
-    def last_rows(self, reverse: bool) -> Tensor:
-        """The row, among all, of each sequence's last step in the order of the loop."""
-        if reverse:
-            return torch.arange(self.sizes[0])
-        counts = torch.tensor(self.sizes)
-        lengths = (counts.unsqueeze(1) > torch.arange(self.sizes[0])).sum(0)
-        offsets = counts.cumsum(0) - counts
-        return offsets[lengths - 1] + torch.arange(self.sizes[0])
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _like_steps(count: int, rows: int) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
     return Steps([rows] * count)
@@ -40,29 +27,32 @@ def _like_steps(count: int, rows: int) -> Steps:
 class Sequence:
     """A batch of sequences with time first, and the way back to the user's layout.
 
-    Dense, `data` is (T, B, features). Packed, the sequences are sorted by length, longest first,
-    and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of step 1, and so on;
-    `batch_sizes` holds B_0 ≥ B_1 ≥ ...
+    Dense, `data` is (T, B, features). Ragged, the sequences are in pieces, sorted by length,
+    longest first, and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of
+    step 1, and so on, B_0 ≥ B_1 ≥ ... `shape` is that of the user's input without the features,
+    with the batch dimension that was added if there is none.
     """
 
     data: Tensor
-    batch_sizes: Tensor | None = None
-    sorted_indices: Tensor | None = None
-    unsorted_indices: Tensor | None = None
+    shape: tuple[int, ...]
+    ragged: Ragged | None = None
+    packed: PackedSequence | None = None  # the user's
     batch_first: bool = False
     batched: bool = True
 
     @classmethod
-    def read(cls, input: Tensor | PackedSequence, *, batch_first: bool, owner: str) -> Sequence:
+    def read(
+        cls,
+        input: Tensor | PackedSequence,
+        *,
+        batch_first: bool,
+        owner: str,
+        lengths: Any = None,
+        reset: Any = None,
+    ) -> Sequence:
         """Takes the user's input apart; `owner` is the layer that error messages name."""
         if isinstance(input, PackedSequence):
-            if input.data.dim() != 2:
-                raise ShapeError(
-                    f"{owner}: the data of a PackedSequence must be 2-D (all steps, features), "
-                    f"got {input.data.dim()}-D of shape {tuple(input.data.shape)}. "
-                    "Pack an input of (T, B, features)."
-                )
-            return cls(input.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+            return cls._read_packed(input, owner, lengths, reset)
         if not isinstance(input, Tensor):
             raise ShapeError(
                 f"{owner}: expected the input to be a Tensor or a PackedSequence, "
@@ -75,74 +65,212 @@ class Sequence:
                 f"got {input.dim()}-D of shape {tuple(input.shape)}"
             )
         batched = input.dim() == 3
-        if not batched:
-            data = input.unsqueeze(1)
-        else:
-            data = input.transpose(0, 1) if batch_first else input
-        if data.size(0) == 0:
+        batch_first = batch_first and batched
+        data = input if batched else input.unsqueeze(1)
+        steps, count = data.shape[1::-1] if batch_first else data.shape[:2]
+        if steps == 0:
             raise ShapeError(
                 f"{owner}: expected at least one time step, got an input of shape "
                 f"{tuple(input.shape)}, read as {layout if batched else '(T, features)'}"
             )
-        return cls(data, batch_first=batch_first, batched=batched)
+        lengths = read_lengths(lengths, steps, count if batched else None, owner)
+        reset = read_reset(reset, input.shape[:-1], batch_first, owner)
+        if reset is not None:
+            reset = reset.t() if batch_first else reset.view(steps, count)
+        shape = tuple(data.shape[:2])
+        if lengths is None and reset is None:
+            data = data.transpose(0, 1) if batch_first else data
+            return cls(data, shape, None, None, batch_first, batched)
+        if lengths is None:
+            lengths = torch.full((count,), steps)
+        between, stride = (1, steps) if batch_first else (count, 1)
+        ragged = cut(lengths, reset, torch.arange(steps) * between, stride, data.device)
+        assert ragged.rows is not None
+        taken = data.flatten(0, 1).index_select(0, ragged.rows)
+        return cls(taken, shape, ragged, None, batch_first, batched)
+
+    @classmethod
+    def _read_packed(cls, input: PackedSequence, owner: str, lengths: Any, reset: Any) -> Sequence:
+        if input.data.dim() != 2:
+            raise ShapeError(
+                f"{owner}: the data of a PackedSequence must be 2-D (all steps, features), "
+                f"got {input.data.dim()}-D of shape {tuple(input.data.shape)}. "
+                "Pack an input of (T, B, features)."
+            )
+        if lengths is not None:
+            raise ArgumentTypeError(
+                f"{owner}: a PackedSequence has its own lengths: expected lengths=None, "
+                f"got {lengths!r}"
+            )
+        sizes = input.batch_sizes
+        shape = (sizes.size(0), int(sizes[0]))
+        reset = read_reset(reset, shape, False, owner)
+        if reset is None:
+            return cls(input.data, shape, Ragged.packed(input), input)
+        if input.sorted_indices is not None:
+            reset = reset.index_select(1, input.sorted_indices.cpu())
+        lengths = (sizes.unsqueeze(1) > torch.arange(shape[1])).sum(0)
+        ragged = cut(lengths, reset, sizes.cumsum(0) - sizes, 1, input.data.device)
+        assert ragged.rows is not None
+        taken = input.data.index_select(0, ragged.rows)
+        return cls(taken, shape, ragged.of_sorted(input), input)
 
     @property
     def batch_size(self) -> int:
-        return self.data.size(1) if self.batch_sizes is None else int(self.batch_sizes[0])
+        return self.shape[0] if self.batch_first else self.shape[1]
 
     @property
     def features(self) -> int:
         return self.data.size(-1)
 
+    @property
+    def steps(self) -> Steps:
+        """The rows at each time step; the same object for dense batches of the same size."""
+        if self.ragged is None:
+            return _like_steps(self.data.size(0), self.data.size(1))
+        return self.ragged.steps
+
     def sizes(self) -> list[int]:
         """The rows at each time step."""
-        if self.batch_sizes is None:
+        if self.ragged is None:
             return [self.data.size(1)] * self.data.size(0)
-        sizes: list[int] = self.batch_sizes.tolist()
-        return sizes
+        return self.ragged.steps.sizes
 
-    def lay_out(self) -> Steps:
-        """The same, the same object for a batch of the same size."""
-        if self.batch_sizes is None:
-            return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.sizes())
-
-    def steps(self) -> tuple[Tensor, ...]:
+    def unbind(self) -> tuple[Tensor, ...]:
         """The rows (B_t, features) of each time step, in order of time."""
-        if self.batch_sizes is None:
+        if self.ragged is None:
             return self.data.unbind(0)
-        return torch.split(self.data, self.sizes())
+        return torch.split(self.data, self.ragged.steps.sizes)
 
-    def join(self, steps: list[Tensor]) -> Sequence:
-        """The sequence with these rows at its time steps: the inverse of `steps`."""
-        return self.with_data(torch.stack(steps) if self.batch_sizes is None else torch.cat(steps))
+    def join(self, steps: Collection[Tensor]) -> Tensor:
+        """The data with these rows at its time steps: the inverse of `unbind`."""
+        return torch.stack(tuple(steps)) if self.ragged is None else torch.cat(tuple(steps))
+
+    def split(self, count: int) -> list[Sequence]:
+        """The sequence in parts of this many steps; the last may have fewer."""
+        if self.ragged is None:
+            return [Sequence(data, tuple(data.shape[:2])) for data in torch.split(self.data, count)]
+        sizes = self.ragged.steps.sizes
+        steps = [Steps(sizes[start : start + count]) for start in range(0, len(sizes), count)]
+        parts = torch.split(self.data, [part.total for part in steps])
+        return [
+            Sequence(data, (len(part.sizes), part.most), Ragged(part))
+            for data, part in zip(parts, steps, strict=True)
+        ]
 
     def with_data(self, data: Tensor) -> Sequence:
-        layout = self.batch_sizes, self.sorted_indices, self.unsorted_indices
-        return Sequence(data, *layout, self.batch_first, self.batched)
+        return replace(self, data=data)
 
     def write(self) -> Tensor | PackedSequence:
-        """The data in the layout in which the user's input came."""
-        if self.batch_sizes is not None:
-            return PackedSequence(
-                self.data, self.batch_sizes, self.sorted_indices, self.unsorted_indices
-            )
-        if not self.batched:
-            return self.data.squeeze(1)
-        return self.data.transpose(0, 1) if self.batch_first else self.data
+        """The data in the layout in which the user's input came, zeros where no step is."""
+        data = self.data
+        if self.ragged is not None and self.ragged.rows is not None:
+            total = self.shape[0] * self.shape[1] if self.packed is None else len(self.packed.data)
+            data = data.new_zeros(total, data.size(1)).index_add(0, self.ragged.rows, data)
+        if self.packed is not None:
+            _, *layout = self.packed
+            return PackedSequence(data, *layout)
+        if self.ragged is not None:
+            data = data.view(*self.shape, data.size(-1))
+        elif self.batch_first:
+            data = data.transpose(0, 1)
+        return data if self.batched else data.squeeze(1)
 
-    def read_state(self, state: Tensor) -> Tensor:
-        """The user's state, (B, H), or (H) without a batch, with its rows as `data` has them."""
-        if not self.batched:
-            return state.unsqueeze(0)
-        if self.sorted_indices is not None:
-            return state.index_select(0, self.sorted_indices)
-        return state
+    def write_states(self) -> Tensor:
+        """The data as the states of all steps: (T, B, features), (T, features) without a batch."""
+        written = self.write()
+        if isinstance(written, PackedSequence):
+            padded: Tensor = pad_packed_sequence(written)[0]
+            return padded
+        return written.transpose(0, 1) if self.batch_first else written
 
-    def write_state(self, state: Tensor) -> Tensor:
-        """The inverse of `read_state`."""
+    def begin(
+        self, states: tuple[Tensor, ...] | None, reset_to: tuple[Tensor, ...] | None, reverse: bool
+    ) -> tuple[Tensor, ...] | None:
+        """The user's states, (B, H), or (H) without a batch, with their rows as `data` has them.
+
+        `reset_to` is what the state becomes at a reset, of the same form; None is for zeros.
+        """
         if not self.batched:
-            return state.squeeze(0)
-        if self.unsorted_indices is not None:
-            return state.index_select(0, self.unsorted_indices)
-        return state
+            states, reset_to = _add_batch(states), _add_batch(reset_to)
+        return states if self.ragged is None else self.ragged.begin(states, reset_to, reverse)
+
+    def end(
+        self, final: tuple[Tensor, ...], states: tuple[Tensor, ...] | None, reverse: bool
+    ) -> tuple[Tensor, ...]:
+        """The states after each sequence's last step, in the form of the user's, `states`."""
+        if self.ragged is not None:
+            final = self.ragged.end(final, states if self.batched else _add_batch(states), reverse)
+        return final if self.batched else tuple(state.squeeze(0) for state in final)
+
+
+def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+    return None if states is None else tuple(state.unsqueeze(0) for state in states)
+
+
+def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Tensor | None:
+    """The steps of each sequence, (B,), on the CPU; None if all have all steps.
+
+    Args:
+        lengths: what the user gave.
+        steps: of the input.
+        count: sequences; None for input without a batch, whose length is one number.
+        owner: the layer that error messages name.
+    """
+    if lengths is None:
+        return None
+    if not isinstance(lengths, (Tensor, list, tuple, int)) or isinstance(lengths, bool):
+        raise ArgumentTypeError(
+            f"{owner}: expected lengths to be a Tensor of integers, got {type(lengths).__name__}"
+        )
+    read = torch.as_tensor(lengths).detach().cpu()
+    if read.dtype not in _INTEGERS and read.numel():
+        raise ArgumentTypeError(
+            f"{owner}: expected lengths to be integers, got dtype {read.dtype}. "
+            "Count the steps of each sequence, lengths.long() say"
+        )
+    expected = () if count is None else (count,)
+    if read.shape != expected:
+        raise ShapeError(
+            f"{owner}: expected lengths of shape {expected}, one number for each sequence of the "
+            f"batch, got {tuple(read.shape)}"
+        )
+    read = read.view(-1).long()
+    wrong = ((read < 0) | (read > steps)).nonzero()
+    if len(wrong):
+        place = int(wrong[0])
+        raise ArgumentError(
+            f"{owner}: expected lengths from 0 to T = {steps}, the steps of the input, "
+            f"got lengths[{place}] = {int(read[place])}"
+        )
+    return None if bool((read == steps).all()) else read
+
+
+def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str) -> Tensor | None:
+    """Where sequences start afresh, on the CPU; None if nowhere.
+
+    Args:
+        reset: what the user gave.
+        shape: of the input, without the features.
+        batch_first: how the input lies.
+        owner: the layer that error messages name.
+    """
+    if reset is None:
+        return None
+    if not isinstance(reset, Tensor):
+        raise ArgumentTypeError(
+            f"{owner}: expected reset to be a Tensor of bool, got {type(reset).__name__}"
+        )
+    if reset.dtype != torch.bool:
+        raise ArgumentTypeError(
+            f"{owner}: expected reset of dtype torch.bool, got {reset.dtype}. "
+            "Say which steps start afresh, reset.bool() say"
+        )
+    if reset.shape != shape:
+        meaning = "(T,)" if len(shape) == 1 else "(B, T)" if batch_first else "(T, B)"
+        raise ShapeError(
+            f"{owner}: expected reset of shape {tuple(shape)}, {meaning} as the input has it, "
+            f"got {tuple(reset.shape)}"
+        )
+    reset = reset.detach().cpu()
+    return reset if bool(reset.any()) else None

@@ -22,6 +22,7 @@ BOX: dict[str, Callable[..., Cell]] = {
     "CoupledLSTMCell": cells.CoupledLSTMCell,
     "LayerNormLSTMCell": cells.LayerNormLSTMCell,
     "LayerNormGRUCell": cells.LayerNormGRUCell,
+    "LayerNormRNNCell": cells.LayerNormRNNCell,
     "RecurrentDropoutLSTMCell": lambda i, h, **o: cells.RecurrentDropoutLSTMCell(
         i, h, dropout=0.3, **o
     ),

@@ -51,6 +51,14 @@ PARAMETERS = {
         "norm_c.weight": (6,),
         "norm_c.bias": (6,),
     },
+    "LayerNormRNNCell": {
+        "weight_ih": (6, 5),
+        "weight_hh": (6, 6),
+        "norm_ih.weight": (6,),
+        "norm_ih.bias": (6,),
+        "norm_hh.weight": (6,),
+        "norm_hh.bias": (6,),
+    },
     "LayerNormGRUCell": {
         "weight_ih": (18, 5),
         "weight_hh": (18, 6),
@@ -169,7 +177,7 @@ def test_recurrent_equals_the_loop(
     torch.manual_seed(3)
     with parametrize.cached():
         for t, x_t in enumerate(x):
-            states = cell.step(x_t, *states)
+            states = as_tuple(cell(x_t, as_given(states)))
             assert torch.equal(output[t], states[0])
     assert output.dtype == dtype
     torch.testing.assert_close(as_tuple(final), states, rtol=0, atol=0)

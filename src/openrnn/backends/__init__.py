@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from openrnn.backends import auto, cpu, eager, reference
-from openrnn.backends.backend import Backend
-from openrnn.errors import BackendError
+from torch import Tensor, nn
 
-__all__ = ["BACKENDS", "Backend", "check", "resolve"]
+from openrnn.backends import auto, cpu, eager, reference
+from openrnn.backends.backend import Backend, Stepper
+from openrnn.binding import Parameters
+from openrnn.errors import BackendError
+from openrnn.state import StateSpec
+
+__all__ = ["BACKENDS", "Backend", "Stepper", "check", "resolve", "stepper"]
 
 BACKENDS: dict[str, Backend] = {
     "auto": auto.run,
@@ -14,6 +18,13 @@ BACKENDS: dict[str, Backend] = {
     "reference": reference.run,
     "cpu": cpu.run,
 }
+
+
+def stepper(
+    name: str, cell: nn.Module, parameters: Parameters | None, spec: StateSpec, like: Tensor
+) -> Stepper | None:
+    """What this backend has for steps one at a time, of inputs like `like`, (B, I), or None."""
+    return cpu.stepper(cell, parameters, spec, like) if name in ("auto", "cpu") else None
 
 
 def check(name: str) -> str:

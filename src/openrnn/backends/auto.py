@@ -26,7 +26,8 @@ def run(
     spec: StateSpec,
     *,
     reverse: bool,
-) -> tuple[Sequence, tuple[Tensor, ...]]:
+    every: bool,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """See `Backend`."""
     device = sequence.data.device
     if not torch.compiler.is_compiling() and not in_transform(device):
@@ -35,16 +36,15 @@ def run(
         try:
             if device.type != "cpu":
                 raise BackendError(f"There is no generated kernel for {device.type} yet")
-            ready = staged.make_ready(
-                cpu.ENGINE, cell, parameters, sequence, state, spec, reverse=reverse
-            )
+            asked = cell, parameters, sequence, state, spec
+            ready = staged.make_ready(cpu.ENGINE, *asked, reverse=reverse, every=every)
         except (CellError, BackendError) as error:
             if random_state is not None:
                 torch.set_rng_state(random_state)
             _say(str(error))
         else:
             return ready()
-    return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
+    return eager.run(cell, parameters, sequence, state, spec, reverse=reverse, every=every)
 
 
 @functools.lru_cache(maxsize=4096)  # each sentence once

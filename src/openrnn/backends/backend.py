@@ -23,14 +23,30 @@ class Backend(Protocol):
         spec: StateSpec,
         *,
         reverse: bool,
-    ) -> tuple[Sequence, tuple[Tensor, ...]]:
-        """Returns the cell's outputs, in order of time, and the state after its last step.
+        every: bool,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Returns the states after each step, as rows of the sequence, and after the last step.
 
         Args:
             cell: `cell(x_t, state) -> state`.
             parameters: what the cell reads in place of its own parameters, or None.
-            sequence: the inputs; the outputs have the same layout.
-            state: the initial states, each (B, features), one row per sequence; None for zeros.
+            sequence: the inputs; the states of all steps are laid out as its data.
+            state: the initial states, each (B, features), one row per sequence or, of a ragged
+                one, per piece; None for zeros.
             spec: what the states of the cell are.
             reverse: run from each sequence's last step to its first.
+            every: of all steps all states are wanted; else only the first, the output.
         """
+
+
+class Stepper(Protocol):
+    """A cell made ready for one step after another: memory and packed weights are its own."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """From x_t (B, I) to the output (B, H); the states go on."""
+
+    def read(self) -> tuple[Tensor, ...]:
+        """Copies of the states."""
+
+    def write(self, states: tuple[Tensor, ...]) -> None:
+        """Takes others."""

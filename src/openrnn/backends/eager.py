@@ -18,18 +18,21 @@ def run(
     spec: StateSpec,
     *,
     reverse: bool,
-) -> tuple[Sequence, tuple[Tensor, ...]]:
+    every: bool,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """See `Backend`."""
     if parameters is not None:
         cell = bind(cell, parameters)
+    inputs, sizes = sequence.unbind(), sequence.sizes()
     if state is None:
-        state = spec.zeros(sequence.data, sequence.batch_size)
-    inputs = sequence.steps()
+        state = spec.zeros(sequence.data, sizes[0])
 
-    def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(
+        t: int, rows: int, state: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         new = spec.unwrap(cell(inputs[t], spec.wrap(state)), rows, type(cell).__name__)
-        return new[0], new
+        return new if every else new[:1], new
 
     with parametrizations_once(cell):
-        outputs, state = loop(step, sequence.sizes(), state, reverse=reverse)
-    return sequence.join(outputs), state
+        states, state = loop(step, sizes, state, reverse=reverse)
+    return tuple(sequence.join(rows) for rows in zip(*states, strict=True)), state

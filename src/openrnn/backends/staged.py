@@ -15,8 +15,8 @@ from openrnn.backends import eager
 from openrnn.backends.stepwise import Given, InTorch
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
+from openrnn.ragged import Steps
 from openrnn.sequence import Sequence as Batches
-from openrnn.sequence import Steps
 from openrnn.state import StateSpec
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
@@ -73,12 +73,13 @@ def run(
     spec: StateSpec,
     *,
     reverse: bool,
-) -> tuple[Batches, tuple[Tensor, ...]]:
+    every: bool,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """See `Backend`."""
     if in_transform(sequence.data.device):
-        return eager.run(cell, parameters, sequence, state, spec, reverse=reverse)
-    ready = make_ready(engine, cell, parameters, sequence, state, spec, reverse=reverse)
-    return ready()
+        return eager.run(cell, parameters, sequence, state, spec, reverse=reverse, every=every)
+    asked = cell, parameters, sequence, state, spec
+    return make_ready(engine, *asked, reverse=reverse, every=every)()
 
 
 def make_ready(
@@ -90,7 +91,8 @@ def make_ready(
     spec: StateSpec,
     *,
     reverse: bool,
-) -> Callable[[], tuple[Batches, tuple[Tensor, ...]]]:
+    every: bool,
+) -> Callable[[], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """All of a call that can be refused: what is returned runs it.
 
     Raises:
@@ -108,14 +110,16 @@ def make_ready(
         wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
     else:
         wanted = (False,) * len(inputs)
-    prepared = _prepared(engine, program, tuple(tensors), wanted)
-    runner = Staged(prepared, sequence.lay_out(), reverse)
+    prepared = _prepared(engine, program, tuple(tensors), wanted, every)
+    runner = Staged(prepared, sequence.steps, reverse)
 
-    def ready() -> tuple[Batches, tuple[Tensor, ...]]:
-        output, *final = call(runner, inputs)
+    def ready() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        results = call(runner, inputs)
+        count = len(prepared.every_step)
+        rows, final = results[:count], results[count:]
         if data.dim() == 3:
-            output = output.view(data.size(0), data.size(1), output.size(-1))
-        return sequence.with_data(output), tuple(final)
+            rows = tuple([r.view(data.size(0), data.size(1), r.size(-1)) for r in rows])
+        return rows, final
 
     return ready
 
@@ -136,7 +140,12 @@ class Prepared:
     """All that calls of one kind run: with tensors of these names, and these gradients wanted."""
 
     def __init__(
-        self, engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted
+        self,
+        engine: Engine,
+        program: Program,
+        names: tuple[str, ...],
+        wanted: Wanted,
+        every: bool,
     ) -> None:
         self.program = program.fused if engine.fused else program
         self.wanted = wanted
@@ -145,22 +154,28 @@ class Prepared:
             *(f"state.{name}" for name in program.states),
             *(f"parameter.{name}" for name in names),
         )
+        self.every_step = program.every_step(every)
+        states = tuple(f"state.{name}" for name in self.every_step)
         self.stages = self.program.stages
         if any(wanted):
             chosen = frozenset(
                 label for label, want in zip(self.labels, wanted, strict=True) if want
             )
-            self.stages, backward = self.program.training(chosen)
-            self.forward = scan_of(engine, self.stages, self.program.output)
+            self.stepwise = self.program.stepwise(every)
+            self.stages, backward = self.program.training(chosen, every=every)
+            self.forward = scan_of(engine, self.stages, states)
             self.backward = scan_of(engine, backward, (), self.forward)
         else:
-            self.forward = scan_of(engine, self.stages, self.program.output)
+            self.forward = scan_of(engine, self.stages, states)
+        self.states = states
         self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
 
 
 @lru_cache(maxsize=4096)
-def _prepared(engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted) -> Prepared:
-    return Prepared(engine, program, names, wanted)
+def _prepared(
+    engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted, every: bool
+) -> Prepared:
+    return Prepared(engine, program, names, wanted, every)
 
 
 @lru_cache(maxsize=4096)  # by the identity of the stages
@@ -199,15 +214,15 @@ class Staged:
         program = self.prepared.program
         given = dict(zip(self.prepared.labels, inputs, strict=True))
         given.update(zip(self.prepared.randoms, kept, strict=False))
-        return self._results(scan_of(TORCH, program.stages, program.output), given)[0]
+        return self._results(scan_of(TORCH, program.stages, self.prepared.states), given)[0]
 
     def _results(
         self, scan: Scan, given: dict[str, Tensor | None]
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        program = self.prepared.program
+        prepared = self.prepared
         rows, final = self._scan(scan, given, self.reverse)
-        (label,) = program.output
-        return (rows[label], *[final[name] for name in program.states]), rows
+        results = [rows[label] for label in prepared.states]
+        return (*results, *[final[name] for name in prepared.program.states]), rows
 
     def backward(
         self,
@@ -219,10 +234,12 @@ class Staged:
         states, carried = prepared.program.states, prepared.stages.carried
         given: dict[str, Tensor | None] = dict(zip(prepared.labels, inputs, strict=True))
         given.update(zip(prepared.forward.saved, kept[len(prepared.randoms) :], strict=True))
-        of_final, x = dict(zip(states, gradients[1:], strict=True)), inputs[0]
+        count = len(prepared.every_step)
+        of_rows = dict(zip(prepared.every_step, gradients[:count], strict=True))
+        of_final, x = dict(zip(states, gradients[count:], strict=True)), inputs[0]
         for name in states:
-            if name in prepared.program.stepwise:
-                rows = gradients[0] if name == states[0] else None
+            if name in prepared.stepwise:
+                rows = of_rows.get(name)
                 if rows is None:
                     size = prepared.program.features[name]
                     assert x is not None

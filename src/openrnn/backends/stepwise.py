@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openrnn.backends.loop import loop
-from openrnn.sequence import Steps
+from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import Batch, batch_dim, concrete, rows_dim

@@ -6,6 +6,7 @@ from openrnn.cells.gru import GRUCell
 from openrnn.cells.indrnn import IndRNNCell
 from openrnn.cells.layernormgru import LayerNormGRUCell
 from openrnn.cells.layernormlstm import LayerNormLSTMCell
+from openrnn.cells.layernormrnn import LayerNormRNNCell
 from openrnn.cells.lstm import LSTMCell
 from openrnn.cells.lstmp import LSTMPCell
 from openrnn.cells.mgu import MGUCell
@@ -32,6 +33,7 @@ __all__ = [
     "LSTMPCell",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
+    "LayerNormRNNCell",
     "MGUCell",
     "MinGRUCell",
     "MinLSTMCell",

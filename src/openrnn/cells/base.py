@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from openrnn.cells.zoneout import zoneout
 from openrnn.errors import ShapeError
 from openrnn.state import check_dtype, check_states
 
@@ -21,6 +23,10 @@ class Cell(torch.nn.RNNCellBase):
 
     gates: tuple[str, ...]
     states: tuple[str, ...] = ("h",)
+    # Probabilities, 0 to 1, of what is left out in training; zoneout is one for each state, or one
+    # for all. Cells with these in their name take them as arguments.
+    recurrent_dropout: float = 0.0
+    zoneout: float | tuple[float, ...] = 0.0
 
     def __init__(
         self,
@@ -58,10 +64,26 @@ class Cell(torch.nn.RNNCellBase):
                 input.dtype,
             )
             state = state if batched else tuple(s.unsqueeze(0) for s in state)
-        state = self.step(x, *state)
+        state = self._zone_out(self.step(x, *state), state)
         if not batched:
             state = tuple(s.squeeze(0) for s in state)
         return state[0] if len(self.states) == 1 else state
+
+    def drop(self, value: Tensor) -> Tensor:
+        """The value with recurrent dropout, for `step`: each number may be zeroed in training."""
+        if not self.recurrent_dropout:
+            return value
+        return F.dropout(value, self.recurrent_dropout, self.training)
+
+    def _zone_out(self, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not self.zoneout:
+            return new
+        given = self.zoneout
+        probabilities = given if isinstance(given, tuple) else (given,) * len(new)
+        return tuple(
+            zoneout(*pair, self.training) if pair[2] else pair[0]
+            for pair in zip(new, old, probabilities, strict=True)
+        )
 
     def _check_input(self, input: Tensor) -> None:
         name = type(self).__name__

@@ -58,5 +58,5 @@ class GRUCell(Cell):
         r_h, z_h, n_h = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, dim=-1)
         r = torch.sigmoid(r_x + r_h)
         z = torch.sigmoid(z_x + z_h)
-        n = torch.tanh(n_x + r * n_h)
+        n = self.drop(torch.tanh(n_x + r * n_h))
         return ((1 - z) * n + z * h,)

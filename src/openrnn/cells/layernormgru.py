@@ -73,5 +73,5 @@ class LayerNormGRUCell(LayerNormCell):
         rz_x, n_x = torch.split(F.linear(x, self.weight_ih), sizes, dim=-1)
         rz_h, n_h = torch.split(F.linear(h, self.weight_hh), sizes, dim=-1)
         r, z = torch.sigmoid(self.norm_ih(rz_x) + self.norm_hh(rz_h)).chunk(2, dim=-1)
-        n = torch.tanh(self.norm_in(n_x) + r * self.norm_hn(n_h))
+        n = self.drop(torch.tanh(self.norm_in(n_x) + r * self.norm_hn(n_h)))
         return ((1 - z) * n + z * h,)

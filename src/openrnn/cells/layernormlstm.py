@@ -77,6 +77,6 @@ class LayerNormLSTMCell(LayerNormCell):
         i, f, g, o = (
             self.norm_ih(F.linear(x, self.weight_ih)) + self.norm_hh(F.linear(h, self.weight_hh))
         ).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * self.drop(torch.tanh(g))
         h = torch.sigmoid(o) * torch.tanh(self.norm_c(c))
         return h, c

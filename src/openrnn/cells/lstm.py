@@ -62,6 +62,6 @@ class LSTMCell(Cell):
         i, f, g, o = (
             F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         ).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * self.drop(torch.tanh(g))
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, c

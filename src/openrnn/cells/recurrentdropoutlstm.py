@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from openrnn.cells.arguments import check_probability
-from openrnn.cells.base import Cell
+from openrnn.cells.lstm import LSTMCell
 
 
-class RecurrentDropoutLSTMCell(Cell):
+class RecurrentDropoutLSTMCell(LSTMCell):
     """One step of long short-term memory with dropout on the candidate: it loses no memory.
 
     The gates i, f, g, o are those of `LSTMCell`. In training:
@@ -56,9 +52,6 @@ class RecurrentDropoutLSTMCell(Cell):
         (torch.Size([3, 20]), torch.Size([3, 20]))
     """
 
-    gates = ("i", "f", "g", "o")
-    states = ("h", "c")
-
     def __init__(
         self,
         input_size: int,
@@ -69,16 +62,7 @@ class RecurrentDropoutLSTMCell(Cell):
         dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-        self.dropout = check_probability("RecurrentDropoutLSTMCell", "dropout", dropout)
+        self.recurrent_dropout = check_probability("RecurrentDropoutLSTMCell", "dropout", dropout)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, dropout={self.dropout}"
-
-    def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = (
-            F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
-        ).chunk(4, dim=-1)
-        g = F.dropout(torch.tanh(g), self.dropout, self.training)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * g
-        h = torch.sigmoid(o) * torch.tanh(c)
-        return h, c
+        return f"{super().extra_repr()}, dropout={self.recurrent_dropout}"

@@ -12,6 +12,19 @@ from openrnn.cells.base import Cell
 from openrnn.errors import ArgumentError
 
 
+def check_nonlinearity(owner: str, nonlinearity: str) -> str:
+    """The nonlinearity itself, if it is known.
+
+    Raises:
+        ArgumentError: any other.
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ArgumentError(
+            f"{owner}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}"
+        )
+    return nonlinearity
+
+
 class RNNCell(Cell):
     """One step of the plain recurrent network: a drop-in for `torch.nn.RNNCell`.
 
@@ -64,12 +77,9 @@ class RNNCell(Cell):
         dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-        if nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(
-                f"RNNCell: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}"
-            )
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = check_nonlinearity("RNNCell", nonlinearity)
 
     def step(self, x: Tensor, h: Tensor) -> tuple[Tensor]:
+        h = self.drop(h)
         a = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a),)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.gru import GRUCell
-from openrnn.cells.zoneout import zoneout
 
 
 class ZoneoutGRUCell(GRUCell):
@@ -68,7 +65,3 @@ class ZoneoutGRUCell(GRUCell):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, zoneout={self.zoneout}"
-
-    def step(self, x: Tensor, h: Tensor) -> tuple[Tensor]:
-        (new_h,) = super().step(x, h)
-        return (zoneout(new_h, h, self.zoneout, self.training),)

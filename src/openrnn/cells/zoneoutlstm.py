@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.lstm import LSTMCell
-from openrnn.cells.zoneout import zoneout
 
 
 class ZoneoutLSTMCell(LSTMCell):
@@ -58,6 +55,8 @@ class ZoneoutLSTMCell(LSTMCell):
         (torch.Size([3, 20]), torch.Size([3, 20]))
     """
 
+    zoneout: tuple[float, float]
+
     def __init__(
         self,
         input_size: int,
@@ -69,15 +68,11 @@ class ZoneoutLSTMCell(LSTMCell):
         dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-        self.zoneout_h = check_probability("ZoneoutLSTMCell", "zoneout_h", zoneout_h)
-        self.zoneout_c = check_probability("ZoneoutLSTMCell", "zoneout_c", zoneout_c)
+        self.zoneout = (
+            check_probability("ZoneoutLSTMCell", "zoneout_h", zoneout_h),
+            check_probability("ZoneoutLSTMCell", "zoneout_c", zoneout_c),
+        )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, zoneout_h={self.zoneout_h}, zoneout_c={self.zoneout_c}"
-
-    def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        new_h, new_c = super().step(x, h, c)
-        return (
-            zoneout(new_h, h, self.zoneout_h, self.training),
-            zoneout(new_c, c, self.zoneout_c, self.training),
-        )
+        zoneout_h, zoneout_c = self.zoneout
+        return f"{super().extra_repr()}, zoneout_h={zoneout_h}, zoneout_c={zoneout_c}"

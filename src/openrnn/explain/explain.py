@@ -131,8 +131,10 @@ def _source(program: Program) -> str:
     fused = program.fused
     labels = frozenset(node.label for _, node in program.graph.inputs())
     parts = []
-    for title, stages, states in zip(
-        ("forward", "backward"), fused.training(labels), (fused.output, ()), strict=True
+    forward, backward = fused.training(labels)
+    for title, stages, states in (
+        ("forward", forward, (f"state.{fused.states[0]}",)),
+        ("backward", backward, ()),
     ):
         try:
             text = cpu.source(stages, states)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openrnn.errors import ArgumentError, StateError
-from openrnn.layers.layer import Layer, check_bool
+from openrnn.errors import ArgumentError
+from openrnn.layers.layer import Layer, Scanned, check_bool, share
 from openrnn.layers.recurrent import Recurrent
 from openrnn.sequence import Sequence
 
@@ -31,7 +31,7 @@ class Bidirectional(Layer):
         merge: "concat", "sum" or "mean"; the last two need outputs of equal size.
             Default: "concat".
         batch_first: input and output are (B, T, features). Default: False.
-        backend: as in `Recurrent`. Default: "auto".
+        backend, checkpoint, learn_initial_state: as in `Recurrent`.
 
     Shapes:
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
@@ -63,6 +63,8 @@ class Bidirectional(Layer):
         merge: str = "concat",
         batch_first: bool = False,
         backend: str = "auto",
+        checkpoint: int | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__()
         self.batch_first = check_bool("batch_first", batch_first)
@@ -72,23 +74,41 @@ class Bidirectional(Layer):
                 f"Bidirectional: expected merge to be one of {known}, got {merge!r}"
             )
         self.merge = merge
-        self.forward_layer = Recurrent(forward_cell, backend=backend)
-        self.backward_layer = Recurrent(backward_cell, reverse=True, backend=backend)
+        options: dict[str, Any] = {
+            "backend": backend,
+            "checkpoint": checkpoint,
+            "learn_initial_state": learn_initial_state,
+        }
+        self.forward_layer = Recurrent(forward_cell, **options)
+        self.backward_layer = Recurrent(backward_cell, reverse=True, **options)
 
-    def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
-        if state is None:
-            state = (None, None)
-        if isinstance(state, Tensor) or len(state) != 2:
-            count = "a Tensor" if isinstance(state, Tensor) else f"{len(state)} states"
-            raise StateError(
-                f"Bidirectional: expected the state to be a pair, the forward cell's and the "
-                f"backward cell's, got {count}"
+    @property
+    def runs_backward(self) -> bool:
+        return True
+
+    def scan(
+        self,
+        sequence: Sequence,
+        state: Any,
+        parameters: Any = None,
+        *,
+        reset_to: Any = None,
+        every: bool = False,
+    ) -> Scanned:
+        meaning = "a pair, the forward cell's and the backward cell's"
+        scanned = [
+            layer.scan(sequence, own, lent, reset_to=again, every=every)
+            for layer, own, again, lent in zip(
+                (self.forward_layer, self.backward_layer),
+                share(state, 2, "Bidirectional: expected the state", meaning),
+                share(reset_to, 2, "Bidirectional: expected reset_to", meaning),
+                (None, None) if parameters is None else parameters,
+                strict=True,
             )
-        own, other = (None, None) if parameters is None else parameters
-        forward, forward_state = self.forward_layer.scan(sequence, state[0], own)
-        backward, backward_state = self.backward_layer.scan(sequence, state[1], other)
-        merged = _MERGES[self.merge](forward.data, backward.data)
-        return sequence.with_data(merged), (forward_state, backward_state)
+        ]
+        outputs, final, states = zip(*scanned, strict=True)
+        merged = _MERGES[self.merge](*(output.data for output in outputs))
+        return Scanned(sequence.with_data(merged), final, states if every else None)
 
     def extra_repr(self) -> str:
         options = [f"merge={self.merge!r}"] if self.merge != "concat" else []

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.binding import Parameters
-from openrnn.errors import ShapeError
+from openrnn.backends.checkpoint import check_checkpoint
+from openrnn.cells.arguments import check_probability
+from openrnn.cells.base import Cell
+from openrnn.errors import ArgumentError, ShapeError
 from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.layer import Layer
+from openrnn.layers.layer import DEFAULT, Layer, Scanned, check_bool
 from openrnn.layers.stack import Stack
+from openrnn.layers.stream import Link
 from openrnn.sequence import Sequence
 from openrnn.state import check_dtype, check_states
 
 # (input_size) -> the cell of one layer and direction, on the meta device: its structure alone.
-MakeCell = Callable[[int], nn.Module]
+MakeCell = Callable[[int], Cell]
+
+
+class Options(TypedDict, total=False):
+    """What the drop-in layers take by keyword beside torch's arguments.
+
+    recurrent_dropout: probability, 0 to 1, that in training a number is zeroed: of the candidate, g
+        of an LSTM and n of a GRU, so that no memory is lost; of an RNN, of h_{t-1} on its way to
+        W_hh. Drawn for each step, row and unit. Default: 0. Source: Semeniuta, Severyn and Barth,
+        "Recurrent dropout without memory loss", 2016.
+    zoneout: probability, 0 to 1, that in training a unit keeps its old value; in evaluation it is
+        the mean of both. For an LSTM one for h and c, or a pair. Default: 0. Source: Krueger et
+        al., "Zoneout: regularizing RNNs by randomly preserving hidden activations", 2016.
+    weight_drop: probability, 0 to 1, that in training a number of weight_hh is zeroed, and the rest
+        scaled by 1 / (1 - weight_drop); drawn once for a call. Default: 0. Source: Merity, Keskar
+        and Socher, "Regularizing and optimizing LSTM language models", 2017.
+    learn_initial_state: the initial state is a parameter, `h_0` (D·L, H) and `c_0`, zeros at first,
+        the same for all sequences. A state that is given takes its place. Default: False.
+    checkpoint: steps between the states that are kept for the gradient, as in `Recurrent`.
+    backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
+    """
+
+    recurrent_dropout: float
+    zoneout: float | tuple[float, ...]
+    weight_drop: float
+    learn_initial_state: bool
+    checkpoint: int | None
+    backend: str
 
 
 class DropIn(nn.RNNBase, Layer):
@@ -35,53 +66,180 @@ class DropIn(nn.RNNBase, Layer):
     backend: str
     stack: Stack
 
-    def _build(self, make_cell: MakeCell, backend: str) -> None:
-        """Called at the end of a constructor, when torch's is done."""
+    def _build(
+        self,
+        make_cell: MakeCell,
+        bias: bool,
+        *,
+        backend: str = "auto",
+        checkpoint: int | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
+        weight_drop: float = 0.0,
+        layer_norm: bool = False,
+        learn_initial_state: bool = False,
+    ) -> None:
+        """Called at the end of a constructor, when torch's is done.
+
+        `bias` is the user's: layers with norms are built without torch's biases.
+        """
+        owner = type(self).__name__
+        self.bias = bias
         self.backend = backends.check(backend)
+        self.checkpoint = check_checkpoint(owner, checkpoint)
+        self.recurrent_dropout = check_probability(owner, "recurrent_dropout", recurrent_dropout)
+        self.weight_drop = check_probability(owner, "weight_drop", weight_drop)
+        self.zoneout = self._check_zoneout(zoneout)
+        self.layer_norm = check_bool("layer_norm", layer_norm)
+        self.learn_initial_state = check_bool("learn_initial_state", learn_initial_state)
+
+        def make(size: int) -> Cell:
+            cell = make_cell(size)
+            cell.recurrent_dropout, cell.zoneout = self.recurrent_dropout, self.zoneout
+            return cell
+
         output_size = self.proj_size or self.hidden_size
         directions = 2 if self.bidirectional else 1
         sizes = [self.input_size] + [output_size * directions] * (self.num_layers - 1)
-        layers: list[nn.Module] = [
-            Bidirectional(make_cell(size), make_cell(size), backend=backend)
-            if self.bidirectional
-            else make_cell(size)
-            for size in sizes
-        ]
+        options: dict[str, Any] = {"backend": backend, "checkpoint": checkpoint}
+        cells = [[make(size) for _ in range(directions)] for size in sizes]
+        layers = [Bidirectional(*pair, **options) if len(pair) == 2 else pair[0] for pair in cells]
         # Past nn.Module's registry: the stack is machinery, not a child with a name and a state.
-        object.__setattr__(self, "stack", Stack(layers, backend=backend))
+        object.__setattr__(self, "stack", Stack(layers, **options))
+        self._add_parameters([cell for pair in cells for cell in pair])
+
+    def _add_parameters(self, cells: list[Cell]) -> None:
+        """Those that torch's layers have not: the norms', and the initial state."""
+        like = self.weight_ih_l0
+        for names, cell in zip(self._all_weights, cells, strict=True):
+            ending = names[0].removeprefix("weight_ih")
+            for name, parameter in cell.named_parameters():
+                if "." in name:
+                    own = name.replace(".", "_") + ending
+                    self.register_parameter(own, nn.Parameter(like.new_empty(parameter.shape)))
+                    names.append(own)
+        # For each cell, the names that it knows its parameters by, and ours.
+        self._lent = [
+            [(own.rpartition("_l")[0].replace("_weight", ".weight").replace("_bias", ".bias"), own)
+             for own in names]
+            for names in self._all_weights
+        ]  # fmt: skip
+        if self.learn_initial_state:
+            for name, size in self._state_sizes().items():
+                initial = nn.Parameter(like.new_empty(len(cells), size))
+                self.register_parameter(f"{name}_0", initial)
+        self._start_parameters()
+
+    def reset_parameters(self) -> None:
+        """torch's own as torch does; the norms' weights 1, their biases and the initial state 0."""
+        super().reset_parameters()
+        self._start_parameters()
+
+    def _start_parameters(self) -> None:
+        initial = {f"{name}_0" for name in self.states}
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.startswith("norm_") or name in initial:
+                nn.init.constant_(parameter, float("_weight_l" in name))
+
+    def _check_zoneout(self, zoneout: Any) -> float | tuple[float, ...]:
+        owner = type(self).__name__
+        if not isinstance(zoneout, (tuple, list)):
+            return check_probability(owner, "zoneout", zoneout)
+        if len(zoneout) != len(self.states):
+            raise ArgumentError(
+                f"{owner}: expected zoneout to be one probability, or one for each of the states "
+                f"{', '.join(self.states)}, got {zoneout!r}"
+            )
+        return tuple(check_probability(owner, "zoneout", p) for p in zoneout)
+
+    @property
+    def runs_backward(self) -> bool:
+        return self.bidirectional
 
     def flatten_parameters(self) -> None:
         """Does nothing: there is no layout in memory that would be faster."""
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        return super().forward(input, hx)
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        reset: Tensor | None = None,
+        reset_to: Any = None,
+        return_states: bool = False,
+    ) -> Any:
+        """See `Layer.forward`; the states of all steps are (T, D·L, B, features)."""
+        return Layer.forward(
+            self,
+            input,
+            hx,
+            lengths=lengths,
+            reset=reset,
+            reset_to=reset_to,
+            return_states=return_states,
+        )
 
-    def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
+    def scan(
+        self,
+        sequence: Sequence,
+        state: Any,
+        parameters: Any = None,
+        *,
+        reset_to: Any = None,
+        every: bool = False,
+    ) -> Scanned:
         self._check_features(sequence)
         stack = self.stack
         if stack.training != self.training:
             stack.train(self.training)
         if stack.dropout != self.dropout:
             stack.dropout = self.dropout
-        states = None if state is None else self._split_state(sequence, state)
-        output, states = stack.scan(sequence, states, parameters or self.lend())
-        return output, self._join_state(states)
+        output, final, states = stack.scan(
+            sequence,
+            self._split_state(sequence, state),
+            parameters or self.lend(drop=self.training),
+            reset_to=None if reset_to is None else self._split_state(sequence, reset_to),
+            every=every,
+        )
+        return Scanned(
+            output, self._join_state(final, 0), self._join_state(states, 1) if every else None
+        )
 
-    def lend(self) -> list[Any]:
-        """The layer's parameters under the names that the cells know them by, nested as a state."""
+    def lend(self, *, drop: bool = False) -> list[Any]:
+        """The layer's parameters under the names that the cells know them by, nested as a state.
+
+        `drop`: with some recurrent weights dropped, if the layer does that.
+        """
         own: dict[str, Any] = self._parameters  # but for what was put in a parameter's place
-        cells: list[Parameters] = [
-            {
-                name.split("_l")[0]: own[name] if name in own else getattr(self, name)
-                for name in names
-            }
-            for names in self._all_weights
+        cells: list[dict[str, Any]] = [
+            {name: own[ours] if ours in own else getattr(self, ours) for name, ours in names}
+            for names in self._lent
         ]
+        if drop and self.weight_drop:
+            for cell in cells:
+                cell["weight_hh"] = F.dropout(cell["weight_hh"], self.weight_drop)
         return _pairs(cells) if self.bidirectional else cells
 
-    def _split_state(self, sequence: Sequence, hx: Any) -> list[Any]:
-        """From torch's (D·L, B, H) to the states of each cell, nested as the stack is."""
-        tensors = self._check_state(sequence, hx)
+    def link(self, like: Tensor, parameters: Any = None) -> Link | None:
+        drops = self.training and self.weight_drop
+        link = None if drops else self.stack.link(like, parameters or self.lend())
+        return link and _Link(self, like, link)
+
+    def _split_state(self, sequence: Sequence, hx: Any) -> Any:
+        """From torch's (D·L, B, H) to the states of each cell, nested as the stack is.
+
+        As it is, for zeros, where none is given and none is learned.
+        """
+        if hx is None or (isinstance(hx, str) and hx == DEFAULT):
+            if not self.learn_initial_state:
+                return hx
+            tensors = tuple(getattr(self, f"{name}_0") for name in self.states)
+            if sequence.batched:
+                batch = sequence.batch_size
+                tensors = tuple(t.unsqueeze(1).expand(-1, batch, -1) for t in tensors)
+        else:
+            tensors = self._check_state(sequence, hx)
         cells: list[Any]
         if len(self.states) == 1:
             cells = list(tensors[0].unbind(0))
@@ -89,12 +247,12 @@ class DropIn(nn.RNNBase, Layer):
             cells = list(zip(*(tensor.unbind(0) for tensor in tensors), strict=True))
         return _pairs(cells) if self.bidirectional else cells
 
-    def _join_state(self, states: Any) -> Any:
-        """The inverse of `_split_state`."""
+    def _join_state(self, states: Any, dim: int) -> Any:
+        """The inverse of `_split_state`; the cells are along `dim`."""
         cells = [cell for pair in states for cell in pair] if self.bidirectional else states
         if len(self.states) == 1:
-            return _stacked(cells)
-        return tuple(_stacked(tensors) for tensors in zip(*cells, strict=True))
+            return _stacked(cells, dim)
+        return tuple(_stacked(tensors, dim) for tensors in zip(*cells, strict=True))
 
     def _check_features(self, sequence: Sequence) -> None:
         owner = type(self).__name__
@@ -105,11 +263,15 @@ class DropIn(nn.RNNBase, Layer):
             )
         check_dtype(sequence.data, self.weight_ih_l0, owner)
 
+    def _state_sizes(self) -> dict[str, int]:
+        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        return {name: sizes[name] for name in self.states}
+
     def _check_state(self, sequence: Sequence, hx: Any) -> tuple[Tensor, ...]:
         """The states as a tuple of tensors of torch's shapes."""
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch = (sequence.batch_size,) if sequence.batched else ()
-        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        sizes = self._state_sizes()
         return check_states(
             hx,
             tuple(f"{name}_0" for name in self.states),
@@ -120,12 +282,39 @@ class DropIn(nn.RNNBase, Layer):
         )
 
     def extra_repr(self) -> str:
-        shown = super().extra_repr()
-        return shown if self.backend == "auto" else f"{shown}, backend={self.backend!r}"
+        options = {
+            name: getattr(self, name)
+            for name in (
+                *("recurrent_dropout", "zoneout", "weight_drop", "layer_norm"),
+                *("learn_initial_state", "checkpoint"),
+            )
+        }
+        shown = [super().extra_repr(), *(f"{name}={v!r}" for name, v in options.items() if v)]
+        shown += [f"backend={self.backend!r}"] * (self.backend != "auto")
+        return ", ".join(shown)
 
 
-def _stacked(tensors: Any) -> Tensor:
-    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tuple(tensors))
+class _Link:
+    """See `openrnn.layers.stream.Link`."""
+
+    def __init__(self, layer: DropIn, like: Tensor, link: Link) -> None:
+        self._layer, self._link = layer, link
+        self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._link(x)
+
+    def read(self) -> Any:
+        return self._layer._join_state(self._link.read(), 0)
+
+    def write(self, state: Any) -> None:
+        self._link.write(self._layer._split_state(self._like, state))
+
+
+def _stacked(tensors: Any, dim: int) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0].unsqueeze(dim)  # type: ignore[no-any-return]
+    return torch.stack(tuple(tensors), dim)
 
 
 def _pairs(cells: list[Any]) -> list[Any]:

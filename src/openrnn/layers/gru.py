@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import Unpack
+
 from openrnn.cells.gru import GRUCell
+from openrnn.cells.layernormgru import LayerNormGRUCell
 from openrnn.errors import ArgumentError
-from openrnn.layers.dropin import DropIn
+from openrnn.layers.dropin import DropIn, Options
 
 
 class GRU(DropIn):
@@ -27,7 +30,10 @@ class GRU(DropIn):
             never after the last layer. Default: 0.
         bidirectional: a second set of cells runs from the last step to the first. Default: False.
         device, dtype: of the parameters. Default: torch's defaults.
-        backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
+        layer_norm: the cells are `LayerNormGRUCell`; each layer has `norm_ih_weight_l0` and the
+            like in place of the biases. Default: False.
+        recurrent_dropout, zoneout, weight_drop, learn_initial_state, checkpoint, backend: as
+            `Options` tells. Default: none of these; backend "auto".
 
     Shapes:
         D is 2 if bidirectional, else 1.
@@ -65,8 +71,9 @@ class GRU(DropIn):
         device: Any = None,
         dtype: Any = None,
         *,
-        backend: str = "auto",
+        layer_norm: bool = False,
         proj_size: int | None = None,
+        **options: Unpack[Options],
     ) -> None:
         if proj_size is not None:
             raise ArgumentError(f"GRU: only LSTM takes proj_size, got proj_size={proj_size}")
@@ -75,11 +82,17 @@ class GRU(DropIn):
             input_size,
             hidden_size,
             num_layers,
-            bias,
+            False if layer_norm else bias,
             batch_first,
             dropout,
             bidirectional,
             device=device,
             dtype=dtype,
         )
-        self._build(lambda size: GRUCell(size, hidden_size, bias, device="meta"), backend)
+        kind = LayerNormGRUCell if layer_norm else GRUCell
+        self._build(
+            lambda size: kind(size, hidden_size, bias, device="meta"),
+            bias,
+            layer_norm=layer_norm,
+            **options,
+        )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from typing_extensions import Unpack
 
+from openrnn.cells.base import Cell
+from openrnn.cells.layernormlstm import LayerNormLSTMCell
 from openrnn.cells.lstm import LSTMCell
 from openrnn.cells.lstmp import LSTMPCell
-from openrnn.layers.dropin import DropIn
+from openrnn.errors import ArgumentError
+from openrnn.layers.dropin import DropIn, Options
 
 
 class LSTM(DropIn):
@@ -32,7 +35,10 @@ class LSTM(DropIn):
         proj_size: features P of the output, 0 ≤ P < H; 0 is no projection, and P is then H below.
             Default: 0.
         device, dtype: of the parameters. Default: torch's defaults.
-        backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
+        layer_norm: the cells are `LayerNormLSTMCell`; each layer has `norm_ih_weight_l0` and the
+            like in place of the biases; takes no projection. Default: False.
+        recurrent_dropout, zoneout, weight_drop, learn_initial_state, checkpoint, backend: as
+            `Options` tells. Default: none of these; backend "auto".
 
     Shapes:
         D is 2 if bidirectional, else 1.
@@ -75,14 +81,19 @@ class LSTM(DropIn):
         device: Any = None,
         dtype: Any = None,
         *,
-        backend: str = "auto",
+        layer_norm: bool = False,
+        **options: Unpack[Options],
     ) -> None:
+        if layer_norm and proj_size:
+            raise ArgumentError(
+                f"LSTM: layer_norm=True takes no projection: expected proj_size=0, got {proj_size}"
+            )
         super().__init__(
             "LSTM",
             input_size,
             hidden_size,
             num_layers,
-            bias,
+            False if layer_norm else bias,
             batch_first,
             dropout,
             bidirectional,
@@ -91,9 +102,10 @@ class LSTM(DropIn):
             dtype,
         )
 
-        def make_cell(size: int) -> nn.Module:
+        def make_cell(size: int) -> Cell:
             if proj_size:
                 return LSTMPCell(size, hidden_size, proj_size, bias, device="meta")
-            return LSTMCell(size, hidden_size, bias, device="meta")
+            kind = LayerNormLSTMCell if layer_norm else LSTMCell
+            return kind(size, hidden_size, bias, device="meta")
 
-        self._build(make_cell, backend)
+        self._build(make_cell, bias, layer_norm=layer_norm, **options)

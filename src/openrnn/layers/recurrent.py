@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from openrnn import backends
+from openrnn.backends.backend import Stepper
+from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
-from openrnn.layers.layer import Layer, check_bool
+from openrnn.layers.layer import DEFAULT, Layer, Scanned, check_bool
+from openrnn.layers.stream import Link
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec, state_spec
 
@@ -25,6 +29,9 @@ class Recurrent(Layer):
     `state_sizes = {"h": 20, "c": 20}`, name to features, in order. Without that, its states have
     `hidden_size` features, and one trial on a few zeros tells a tensor from a pair.
 
+    It is called as `layer(x, state, *, lengths=None, reset=None, reset_to=None,
+    return_states=False)`; `forward` tells of these.
+
     Args:
         cell: the cell, a `torch.nn.Module`.
         reverse: run from the last step to the first. The output stays in order of time.
@@ -33,6 +40,13 @@ class Recurrent(Layer):
         backend: "auto", the best that can run; "cpu", generated C++; "eager", the cell itself
             in a plain loop; "reference", the step as it is compiled, in torch operations.
             Default: "auto".
+        checkpoint: steps, ≥ 1. In training only the state before each so many steps is kept, and
+            the steps are run once more for the gradient: a very long sequence needs memory for
+            its input, its output and so many steps. Default: None, all that the gradient needs is
+            kept.
+        learn_initial_state: the initial state is a parameter for each state, `h_0` say, of
+            (features), zeros at first, and the same for all sequences. A state that is given takes
+            its place. Default: False.
 
     Shapes:
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
@@ -45,6 +59,7 @@ class Recurrent(Layer):
     Raises:
         ShapeError, StateError: an input or a state that does not fit.
         CellError: the cell does not follow the protocol.
+        ArgumentError: checkpoint below 1.
         BackendError: no such backend, or it cannot run this cell here.
 
     Examples:
@@ -61,6 +76,8 @@ class Recurrent(Layer):
         reverse: bool = False,
         batch_first: bool = False,
         backend: str = "auto",
+        checkpoint: int | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__()
         self.batch_first = check_bool("batch_first", batch_first)
@@ -76,25 +93,64 @@ class Recurrent(Layer):
         self.cell = cell
         self.reverse = check_bool("reverse", reverse)
         self.backend = backends.check(backend)
+        self.checkpoint = check_checkpoint("Recurrent", checkpoint)
         self._spec: tuple[nn.Module, StateSpec] | None = None  # found out at the first call
         self.seen_features: int | None = None  # of the last input, for `explain`
+        self.initial_names: tuple[str, ...] = ()  # of the parameters that are the initial state
+        if check_bool("learn_initial_state", learn_initial_state):
+            self._add_initial_state()
+
+    @property
+    def runs_backward(self) -> bool:
+        return self.reverse
+
+    def _add_initial_state(self) -> None:
+        size = getattr(self.cell, "input_size", None)
+        like = next((p for p in self.cell.parameters() if p.is_floating_point()), torch.empty(0))
+        spec = state_spec(self.cell, like.new_zeros(1, size if isinstance(size, int) else 1))
+        assert spec.sizes is not None
+        for name, features in zip(spec.names, spec.sizes, strict=True):
+            self.register_parameter(f"{name}_0", nn.Parameter(like.new_zeros(features)))
+        self.initial_names = tuple(f"{name}_0" for name in spec.names)
 
     def scan(
-        self, sequence: Sequence, state: Any, parameters: Parameters | None = None
-    ) -> tuple[Sequence, Any]:
+        self,
+        sequence: Sequence,
+        state: Any,
+        parameters: Parameters | None = None,
+        *,
+        reset_to: Any = None,
+        every: bool = False,
+    ) -> Scanned:
         self._check_features(sequence)
         if self.seen_features != sequence.features:
             self.seen_features = sequence.features
-        spec, states = self._initial(sequence, state)
-        output, states = backends.resolve(self.backend)(
-            self.cell, parameters, sequence, states, spec, reverse=self.reverse
+        spec = self._state_spec(sequence, state)
+        states = self._read_state(spec, sequence, state)
+        again = states if reset_to is None else self._read_state(spec, sequence, reset_to)
+        run = backends.resolve(self.backend)
+        if self.checkpoint is not None:
+            run = checkpointed(run, self.checkpoint)
+        initial, reverse = sequence.begin(states, again, self.reverse), self.reverse
+        rows, final = run(
+            self.cell, parameters, sequence, initial, spec, reverse=reverse, every=every
         )
-        return output, spec.wrap(tuple(map(sequence.write_state, states)))
+        of_steps = [sequence.with_data(data) for data in rows]
+        return Scanned(
+            of_steps[0],
+            spec.wrap(sequence.end(final, states, reverse)),
+            spec.wrap(tuple(s.write_states() for s in of_steps)) if every else None,
+        )
 
-    def _initial(
-        self, sequence: Sequence, state: Any
-    ) -> tuple[StateSpec, tuple[Tensor, ...] | None]:
-        """What the cell's states are, and those before the first step, if the user gave any."""
+    def link(self, like: Tensor, parameters: Parameters | None = None) -> Link | None:
+        if self._spec is None or self._spec[0] is not self.cell:
+            return None
+        spec = self._spec[1]
+        stepper = backends.stepper(self.backend, self.cell, parameters, spec, like)
+        return stepper and _Link(self, spec, like, stepper)
+
+    def _state_spec(self, sequence: Sequence, state: Any) -> StateSpec:
+        """What the cell's states are."""
         cell = self.cell
         if self._spec is not None and self._spec[0] is cell:
             spec = self._spec[1]
@@ -109,11 +165,20 @@ class Recurrent(Layer):
                 count = 1 if isinstance(state, Tensor) else len(state)
                 names = tuple(f"state {i}" for i in range(count))
                 spec = StateSpec(names, None, single=isinstance(state, Tensor))
-        if state is None:
-            return spec, None
+        return spec
+
+    def _read_state(
+        self, spec: StateSpec, sequence: Sequence, state: Any
+    ) -> tuple[Tensor, ...] | None:
+        """The user's state, or what a call without one begins with; None is for zeros."""
+        batch = sequence.batch_size if sequence.batched else None
+        if state is None or (isinstance(state, str) and state == DEFAULT):
+            if not self.initial_names:
+                return None
+            learned = [getattr(self, name) for name in self.initial_names]
+            return tuple(s if batch is None else s.expand(batch, -1) for s in learned)
         owner = f"{type(self).__name__}({type(self.cell).__name__})"
-        states = spec.read(state, sequence.batch_size if sequence.batched else None, owner)
-        return spec, tuple(map(sequence.read_state, states))
+        return spec.read(state, batch, owner)
 
     def _check_features(self, sequence: Sequence) -> None:
         expected = getattr(self.cell, "input_size", None)
@@ -124,9 +189,28 @@ class Recurrent(Layer):
             )
 
     def extra_repr(self) -> str:
-        options = {"reverse": False, "batch_first": False, "backend": "auto"}
-        return ", ".join(
+        options = {"reverse": False, "batch_first": False, "backend": "auto", "checkpoint": None}
+        shown = [
             f"{name}={getattr(self, name)!r}"
             for name, default in options.items()
             if getattr(self, name) != default
-        )
+        ]
+        return ", ".join(shown + ["learn_initial_state=True"] * bool(self.initial_names))
+
+
+class _Link:
+    """See `Link`."""
+
+    def __init__(self, layer: Recurrent, spec: StateSpec, like: Tensor, stepper: Stepper) -> None:
+        self._layer, self._spec, self._stepper = layer, spec, stepper
+        self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._stepper(x)
+
+    def read(self) -> Any:
+        return self._spec.wrap(self._stepper.read())
+
+    def write(self, state: Any) -> None:
+        states = self._layer._read_state(self._spec, self._like, state)
+        self._stepper.write(states or self._spec.zeros(self._like.data, self._like.batch_size))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from openrnn.cells.rnn import RNNCell
+from typing_extensions import Unpack
+
+from openrnn.cells.layernormrnn import LayerNormRNNCell
+from openrnn.cells.rnn import RNNCell, check_nonlinearity
 from openrnn.errors import ArgumentError
-from openrnn.layers.dropin import DropIn
+from openrnn.layers.dropin import DropIn, Options
 
 
 class RNN(DropIn):
@@ -28,7 +31,10 @@ class RNN(DropIn):
             never after the last layer. Default: 0.
         bidirectional: a second set of cells runs from the last step to the first. Default: False.
         device, dtype: of the parameters. Default: torch's defaults.
-        backend: "auto", "cpu", "eager" or "reference", as in `Recurrent`. Default: "auto".
+        layer_norm: the cells are `LayerNormRNNCell`; each layer has `norm_ih_weight_l0` and the
+            like in place of the biases. Default: False.
+        recurrent_dropout, zoneout, weight_drop, learn_initial_state, checkpoint, backend: as
+            `Options` tells. Default: none of these; backend "auto".
 
     Shapes:
         D is 2 if bidirectional, else 1.
@@ -67,21 +73,19 @@ class RNN(DropIn):
         device: Any = None,
         dtype: Any = None,
         *,
-        backend: str = "auto",
+        layer_norm: bool = False,
         proj_size: int | None = None,
+        **options: Unpack[Options],
     ) -> None:
         if proj_size is not None:
             raise ArgumentError(f"RNN: only LSTM takes proj_size, got proj_size={proj_size}")
-        if nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(
-                f"RNN: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}"
-            )
+        check_nonlinearity("RNN", nonlinearity)
         super().__init__(
             f"RNN_{nonlinearity.upper()}",
             input_size,
             hidden_size,
             num_layers,
-            bias,
+            False if layer_norm else bias,
             batch_first,
             dropout,
             bidirectional,
@@ -89,6 +93,10 @@ class RNN(DropIn):
             dtype=dtype,
         )
         self.nonlinearity = nonlinearity
+        kind = LayerNormRNNCell if layer_norm else RNNCell
         self._build(
-            lambda size: RNNCell(size, hidden_size, bias, nonlinearity, device="meta"), backend
+            lambda size: kind(size, hidden_size, bias, nonlinearity, device="meta"),
+            bias,
+            layer_norm=layer_norm,
+            **options,
         )

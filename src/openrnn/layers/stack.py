@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn.cells.arguments import check_probability
-from openrnn.errors import ArgumentError, StateError
-from openrnn.layers.layer import Layer, check_bool
+from openrnn.errors import ArgumentError
+from openrnn.layers.layer import Layer, Scanned, check_bool, share
 from openrnn.layers.recurrent import Recurrent
+from openrnn.layers.stream import Link
 from openrnn.sequence import Sequence
 
 
@@ -25,8 +26,10 @@ class Stack(Layer):
             (`Recurrent`, `Bidirectional`, `Stack`).
         dropout: probability, 0 to 1, that a feature between two layers is zeroed in training;
             never after the last layer. Default: 0.
+        residual: to the output of each layer with as many features as its input, that input is
+            added, as it was before dropout. Default: False.
         batch_first: input and output are (B, T, features). Default: False.
-        backend: for the cells, as in `Recurrent`. Default: "auto".
+        backend, checkpoint, learn_initial_state: for the cells, as in `Recurrent`.
 
     Shapes:
         input: (T, B, I); (T, I) without a batch; or a PackedSequence.
@@ -56,19 +59,28 @@ class Stack(Layer):
         layers: Iterable[nn.Module],
         *,
         dropout: float = 0.0,
+        residual: bool = False,
         batch_first: bool = False,
         backend: str = "auto",
+        checkpoint: int | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__()
         self.batch_first = check_bool("batch_first", batch_first)
         self.dropout = check_probability("Stack", "dropout", dropout)
-        self.layers = nn.ModuleList(self._layer(layer, backend) for layer in layers)
+        self.residual = check_bool("residual", residual)
+        options: dict[str, Any] = {
+            "backend": backend,
+            "checkpoint": checkpoint,
+            "learn_initial_state": learn_initial_state,
+        }
+        self.layers = nn.ModuleList(self._layer(layer, options) for layer in layers)
         if not self.layers:
             raise ArgumentError("Stack: expected at least one cell or layer, got none")
 
-    def _layer(self, module: nn.Module, backend: str) -> nn.Module:
+    def _layer(self, module: nn.Module, options: dict[str, Any]) -> nn.Module:
         if not isinstance(module, Layer):
-            return Recurrent(module, backend=backend)
+            return Recurrent(module, **options)
         if module.batch_first and not self.batch_first:
             raise ArgumentError(
                 f"Stack: the layer {type(module).__name__} has batch_first=True, the stack not. "
@@ -76,24 +88,77 @@ class Stack(Layer):
             )
         return module
 
-    def scan(self, sequence: Sequence, state: Any, parameters: Any = None) -> tuple[Sequence, Any]:
+    @property
+    def runs_backward(self) -> bool:
+        return any(layer.runs_backward for layer in self.layers)
+
+    def scan(
+        self,
+        sequence: Sequence,
+        state: Any,
+        parameters: Any = None,
+        *,
+        reset_to: Any = None,
+        every: bool = False,
+    ) -> Scanned:
         layers: tuple[Any, ...] = tuple(self.layers)
-        states = (None,) * len(layers) if state is None else state
-        if isinstance(states, Tensor) or len(states) != len(layers):
-            count = "a Tensor" if isinstance(states, Tensor) else f"{len(states)} states"
-            raise StateError(
-                f"Stack: expected one state for each of its {len(layers)} layers, got {count}"
-            )
-        if parameters is None:
-            parameters = (None,) * len(layers)
-        new_states = []
+        meaning = f"one for each of its {len(layers)} layers"
+        initial = share(state, len(layers), "Stack: expected the state", meaning)
+        again = share(reset_to, len(layers), "Stack: expected reset_to", meaning)
+        final, states = [], []
         for index, layer in enumerate(layers):
+            below = sequence
             if index > 0 and self.dropout > 0:
                 sequence = sequence.with_data(F.dropout(sequence.data, self.dropout, self.training))
-            sequence, new_state = layer.scan(sequence, states[index], parameters[index])
-            new_states.append(new_state)
-        return sequence, tuple(new_states)
+            sequence, last, of_steps = layer.scan(
+                sequence,
+                initial[index],
+                None if parameters is None else parameters[index],
+                reset_to=again[index],
+                every=every,
+            )
+            if self.residual and below.features == sequence.features:
+                sequence = sequence.with_data(sequence.data + below.data)
+            final.append(last)
+            states.append(of_steps)
+        return Scanned(sequence, tuple(final), tuple(states) if every else None)
+
+    def link(self, like: Tensor, parameters: Any = None) -> Link | None:
+        if self.dropout > 0 and self.training:
+            return None
+        links: list[Link] = []
+        lent = (None,) * len(self.layers) if parameters is None else parameters
+        for layer, own in zip(self.layers, lent, strict=True):
+            link = layer.link(like, own)
+            if link is None:
+                return None
+            links.append(link)
+            like = link(like)
+        return _Link(self, links)
 
     def extra_repr(self) -> str:
         options = [f"dropout={self.dropout}"] if self.dropout else []
+        options += ["residual=True"] * self.residual
         return ", ".join(options + ["batch_first=True"] * self.batch_first)
+
+
+class _Link:
+    """See `Link`."""
+
+    def __init__(self, stack: Stack, links: list[Link]) -> None:
+        self._residual, self._links = stack.residual, links
+        self._meaning = f"one for each of its {len(links)} layers"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for link in self._links:
+            y = link(x)
+            x = x + y if self._residual and x.size(-1) == y.size(-1) else y
+        return x
+
+    def read(self) -> Any:
+        return tuple(link.read() for link in self._links)
+
+    def write(self, state: Any) -> None:
+        states = share(state, len(self._links), "Stack: expected the state", self._meaning)
+        for link, own in zip(self._links, states, strict=True):
+            link.write(own)

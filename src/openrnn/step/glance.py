@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -71,6 +72,8 @@ class Glance:
             return all(map(self._look, value))
         if kind is frozenset:
             return all(map(self._look, value))
+        if is_dataclass(kind) and kind.__dataclass_params__.frozen:
+            return all(self._look(getattr(value, field.name)) for field in fields(value))
         return isinstance(value, (*_FIXED, torch.Tensor)) or (callable(value) and not _holds(value))
 
 

@@ -47,14 +47,16 @@ class Program:
         """The same for a backend with fused loops."""
         return Program(self.graph, fused=True)
 
-    def training(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
-        """The stages forward, with what is kept, and backward, for these gradients."""
-        return self._training(wanted)
+    def training(self, wanted: frozenset[str], *, every: bool = False) -> tuple[Stages, Stages]:
+        """The stages forward, with what is kept, and backward, for these gradients.
 
-    @cached_property
-    def output(self) -> tuple[str, ...]:
-        """The label of the state that the layer gives at each step."""
-        return (f"state.{self.states[0]}",)
+        `every`: of all steps all states have a gradient; else only the first, the output.
+        """
+        return self._training(wanted, every)
+
+    def every_step(self, every: bool) -> tuple[str, ...]:
+        """The states that are wanted of all steps."""
+        return self.states if every else self.states[:1]
 
     @cached_property
     def features(self) -> dict[str, int]:
@@ -64,14 +66,13 @@ class Program:
             for label, index in self.graph.outputs
         }
 
-    @cached_property
-    def stepwise(self) -> tuple[str, ...]:
-        """The states with a gradient at each step: the output, and those that no step reads."""
-        rest = (name for name in self.states[1:] if name not in self.stages.carried)
-        return (self.states[0], *rest)
+    def stepwise(self, every: bool) -> tuple[str, ...]:
+        """The states with a gradient at each step: also those that no step reads."""
+        wanted, carried = self.every_step(every), self.stages.carried
+        return tuple(name for name in self.states if name in wanted or name not in carried)
 
-    def _derive(self, wanted: frozenset[str]) -> tuple[Stages, Stages]:
-        derived: Gradient = gradient(self.graph, self.stepwise, wanted)
+    def _derive(self, wanted: frozenset[str], every: bool) -> tuple[Stages, Stages]:
+        derived: Gradient = gradient(self.graph, self.stepwise(every), wanted)
         return split(derived.forward, fuse=self._fuse), split(derived.backward, fuse=self._fuse)
 
 

@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from openrnn.backends import staged
 from openrnn.backends.cpu.kernel import prepare, source
+from openrnn.backends.cpu.stepper import stepper_of as stepper
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 
-__all__ = ["ENGINE", "run", "source"]
+__all__ = ["ENGINE", "run", "source", "stepper"]
 
 ENGINE = staged.Engine(prepare, fused=True)
 
@@ -24,7 +25,8 @@ def run(
     spec: StateSpec,
     *,
     reverse: bool,
-) -> tuple[Sequence, tuple[Tensor, ...]]:
+    every: bool,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """See `Backend`."""
     device = sequence.data.device
     if device.type != "cpu":
@@ -32,4 +34,4 @@ def run(
             f'backend="cpu" runs on the CPU, but the input is on {device}. '
             'Move layer and input to the CPU, or use backend="auto"'
         )
-    return staged.run(ENGINE, cell, parameters, sequence, state, spec, reverse=reverse)
+    return staged.run(ENGINE, cell, parameters, sequence, state, spec, reverse=reverse, every=every)

@@ -18,7 +18,7 @@ from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
 from openrnn.backends.stepwise import Given, sort
 from openrnn.errors import BackendError
-from openrnn.sequence import Steps
+from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
@@ -116,9 +116,8 @@ class Kernel:
         for evaluate in self._before:
             sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
-        size, words = dtype.itemsize, [len(steps.sizes), reverse, torch.get_num_threads()]
-        words += (*pool(), *_time(steps)[:2])
-        first, held = len(words), list[Any]()
+        size, words = dtype.itemsize, _header(steps, reverse, 0)
+        held = list[Any]()
         saved = known[_BUNDLE].data_ptr() if _BUNDLE in known else 0
         for label, fold, place in self._given:
             if place is None:
@@ -148,8 +147,8 @@ class Kernel:
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
         for (_, left, right, m, n, *_), tensor in zip(self._sums, sums, strict=True):
-            of_left = 0 if left is None else words[first + left]
-            words += (of_left, words[first + right], tensor.data_ptr(), m, n)
+            of_left = 0 if left is None else words[_HEADER + left]
+            words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n)
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
@@ -166,6 +165,85 @@ class Kernel:
             for (name, *_, stored), tensor in zip(self._states, final, strict=True)
         }
         return results, last
+
+
+class Standing:
+    """A kernel that makes one step of some rows, again and again, from x (B, I) to the output.
+
+    Its weights are packed once; its states stay in memory from one step to the next.
+
+    Args:
+        kernel: of the stages for inference.
+        known: what the step reads beside x and the states, by label.
+        like: an input of a step; only shape and dtype matter.
+        output: the label of what a step gives.
+
+    Raises:
+        BackendError: a step takes more than one call of C++.
+    """
+
+    def __init__(self, kernel: Kernel, known: Given, like: Tensor, output: str) -> None:
+        rows, dtype = like.size(0), kernel._dtype
+        stored = {like.dtype, *(kind for *_, kind in kernel._states)}
+        if not kernel.apart or kernel._spread or stored != {dtype} or kernel._given != [_ONLY_X]:
+            raise BackendError("a step takes more than one call")
+        held: dict[str, Any] = dict(known)
+        for evaluate in kernel._before:
+            sort(evaluate(held, rows), held, {})
+        self._steps = Steps([rows])
+        made = {label: empty(rows, columns, dtype) for label, columns, _ in kernel._made}
+        wholes = [_plain(held[label], dtype, any_layout) for label, any_layout in kernel._wholes]
+        self._states = [
+            {name: torch.zeros(rows, size, dtype=dtype) for name, _, size, _ in kernel._states}
+            for _ in range(2)
+        ]
+        self._held, self._kernel, self._made, self._output = wholes, kernel, made, output
+        self._place = {label: number for number, label in enumerate(made, _HEADER + 1)}[output]
+        calls = []
+        for before, after in (self._states, self._states[::-1]):
+            words = _header(self._steps, False, 0)
+            tensors = [like, *made.values(), *wholes, *before.values(), *after.values()]
+            words += [tensor.data_ptr() for tensor in tensors]
+            for whole in wholes:
+                words += (0, 0, *whole.stride())[-2:]
+            calls.append(array("q", words))
+        run = runtime(dtype)
+        packed = empty(1, run.packed_size_of(kernel._kernel), dtype)
+        run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
+        for words in calls:
+            words[_HEADER - 1] = packed.data_ptr()
+        self._packed, self._shape, self._dtype = packed, made[output].shape, dtype
+        self._calls = [(words, words.buffer_info()[0]) for words in calls]
+        self._turn = 0
+
+    @property
+    def states(self) -> dict[str, Tensor]:
+        """After the last step, by name; what is written there is where the next one begins."""
+        last = {label.removeprefix("state."): tensor for label, tensor in self._made.items()}
+        return last | self._states[self._turn]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        self._made[self._output] = result = torch.empty(self._shape, dtype=self._dtype)
+        words, place = self._calls[self._turn]
+        words[2] = torch.get_num_threads()
+        words[3], words[4] = pool()  # a fork has none
+        words[_HEADER], words[self._place] = x.data_ptr(), result.data_ptr()
+        self._kernel._run(place, self._kernel._kernel)
+        self._turn ^= 1
+        return result
+
+
+# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, and the
+# packed weights, or 0. Then come addresses.
+_HEADER = 8
+_ONLY_X = ("input.x", None, None)
+
+
+def _header(steps: Steps, reverse: bool, packed: int) -> list[int]:
+    sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
+    times = sizes, sizes + width * len(steps.sizes)
+    return [len(steps.sizes), reverse, torch.get_num_threads(), *pool(), *times, packed]
 
 
 def _starts(bundle: Bundle) -> dict[str, int]:
@@ -207,14 +285,6 @@ def _spread(node: Node, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None
         return turned.reshape(*dims[:dim], count * dims[dim], *dims[dim + 1 :])
 
     return spread
-
-
-@lru_cache(maxsize=256)
-def _time(steps: Steps) -> tuple[int, int, Any]:
-    """Where the rows of each step, and those before it, are in memory; and that memory."""
-    memory = array("q", [*steps.sizes, *accumulate(steps.sizes, initial=0)])
-    place, _ = memory.buffer_info()
-    return place, place + memory.itemsize * len(steps.sizes), memory
 
 
 @lru_cache(maxsize=1024)  # by the identity of the stages

@@ -433,8 +433,9 @@ int64_t multiplications(const Kernel& kernel) {
   return count;
 }
 
-// Multiplications at a step from which on it is worth while that threads meet.
-constexpr int64_t kForTeam = 1 << 16;
+// Multiplications at a step from which on it is worth while that threads meet, and in all, from
+// which on it is worth while to wake them.
+constexpr int64_t kForTeam = 1 << 16, kToWake = 1 << 19;
 
 // All rows, by all threads together.
 void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const real* const* weights) {
@@ -454,41 +455,57 @@ void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const rea
   });
 }
 
-// Packs the weights, and splits the batch into blocks of rows, each of which one thread runs through
+// What the weights and the sums of vectors take when they are packed.
+int64_t size_of_packed(const Kernel& kernel) {
+  int64_t size = 0;
+  for (int64_t w = 0; w < kernel.weights; w++)
+    size += kernel.weight[w].matrices *
+            packed_size(kernel.weight[w].depth, kernel.weight[w].columns);
+  for (int64_t v = 0; v < kernel.vectors; v++) size += padded(kernel.vector[v].size);
+  return size;
+}
+
+// Where each of them is in `packed`; there they are brought unless they are there already.
+std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel& kernel,
+                                    bool are_there) {
+  std::vector<const real*> weights(kernel.weights + kernel.vectors + 1);
+  for (int64_t w = 0; w < kernel.weights; w++) {
+    const Weight& weight = kernel.weight[w];
+    const real* source = weight.table ? weight.table : call.wholes[weight.whole];
+    weights[w] = packed;
+    for (int64_t m = 0; m < weight.matrices; m++) {
+      const int64_t* own = call.strides + 2 * weight.whole;
+      if (!are_there)
+        pack(packed, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
+             weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns);
+      packed += packed_size(weight.depth, weight.columns);
+    }
+  }
+  for (int64_t v = 0; v < kernel.vectors; v++) {
+    const Vector& vector = kernel.vector[v];
+    weights[kernel.weights + v] = packed;
+    if (!are_there) {
+      copy(packed, call.wholes[vector.terms[0]], vector.size);
+      for (int64_t i = 1; i < vector.count; i++)
+        for (int64_t j = 0; j < vector.size; j++) packed[j] += call.wholes[vector.terms[i]][j];
+    }
+    packed += padded(vector.size);
+  }
+  return weights;
+}
+
+// Packs the weights, unless they are given, and splits the batch into blocks of rows, each of which one thread runs through
 // all steps. No row's result depends on which block it is in.
-void run_steps(const Call& call, const Kernel* kernel) {
+void run_steps(const Call& call, const Kernel* kernel, real* packed) {
   if (call.steps == 0) return;
   const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
   const int64_t total = begin > end ? begin : end;
   if (total == 0) return;
-  int64_t size = 0;
-  for (int64_t w = 0; w < kernel->weights; w++)
-    size += kernel->weight[w].matrices *
-            packed_size(kernel->weight[w].depth, kernel->weight[w].columns);
-  for (int64_t v = 0; v < kernel->vectors; v++) size += padded(kernel->vector[v].size);
-  Memory packed(size);
-  std::vector<const real*> weights(kernel->weights + kernel->vectors + 1);
-  real* free = packed.data;
-  for (int64_t w = 0; w < kernel->weights; w++) {
-    const Weight& weight = kernel->weight[w];
-    const real* source = weight.table ? weight.table : call.wholes[weight.whole];
-    weights[w] = free;
-    for (int64_t m = 0; m < weight.matrices; m++) {
-      const int64_t* own = call.strides + 2 * weight.whole;
-      pack(free, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
-           weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns);
-      free += packed_size(weight.depth, weight.columns);
-    }
-  }
-  for (int64_t v = 0; v < kernel->vectors; v++) {
-    const Vector& vector = kernel->vector[v];
-    copy(free, call.wholes[vector.terms[0]], vector.size);
-    for (int64_t i = 1; i < vector.count; i++)
-      for (int64_t j = 0; j < vector.size; j++) free[j] += call.wholes[vector.terms[i]][j];
-    weights[kernel->weights + v] = free;
-    free += padded(vector.size);
-  }
-  if (total < call.threads && total * multiplications(*kernel) >= kForTeam) {
+  Memory own(packed ? 0 : size_of_packed(*kernel));
+  const std::vector<const real*> weights =
+      weights_in(packed ? packed : own.data, call, *kernel, packed != nullptr);
+  const int64_t of_step = total * multiplications(*kernel);
+  if (total < call.threads && of_step >= kForTeam && of_step * call.steps >= kToWake) {
     run_in_team(call, *kernel, total, weights.data());
     return;
   }
@@ -542,15 +559,17 @@ void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
 
 using namespace openrnn;
 
+namespace {
+
 // One call: how it is, and then the addresses of all arrays, kind by kind, with what belongs to them.
-extern "C" void run(const int64_t* words, const Kernel* kernel) {
+Call read_call(const int64_t* words, const Kernel* kernel) {
   Call call;
   call.steps = words[0], call.reverse = words[1], call.threads = words[2];
   call.pool = reinterpret_cast<Pool>(words[3]);
   call.pool_size = reinterpret_cast<PoolSize>(words[4]);
   call.sizes = reinterpret_cast<const int64_t*>(words[5]);
   call.offsets = reinterpret_cast<const int64_t*>(words[6]);
-  words += 7;
+  words += 8;
   call.rows = reinterpret_cast<const real* const*>(words);
   call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
   call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);
@@ -558,9 +577,22 @@ extern "C" void run(const int64_t* words, const Kernel* kernel) {
   call.final = reinterpret_cast<real* const*>(words += kernel->states);
   call.strides = words += kernel->states;
   call.over_rows = reinterpret_cast<const OverRows*>(words + 2 * kernel->wholes);
-  run_steps(call, kernel);
+  return call;
+}
+
+}  // namespace
+
+extern "C" void run(const int64_t* words, const Kernel* kernel) {
+  const Call call = read_call(words, kernel);
+  run_steps(call, kernel, reinterpret_cast<real*>(words[7]));  // packed weights, or null
   const int64_t rows = call.offsets[call.steps];
   for (int64_t i = 0; i < kernel->sums; i++) sum_rows(call, rows, call.over_rows[i]);
+}
+
+extern "C" int64_t packed_size_of(const Kernel* kernel) { return size_of_packed(*kernel); }
+
+extern "C" void pack_weights(const int64_t* words, const Kernel* kernel, real* packed) {
+  weights_in(packed, read_call(words, kernel), *kernel, false);
 }
 
 extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const real* left,

@@ -25,6 +25,10 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.run.argtypes = (pointer, pointer)
     library.run.restype = None
+    library.packed_size_of.argtypes = (pointer,)
+    library.packed_size_of.restype = size
+    library.pack_weights.argtypes = (pointer, pointer, pointer)
+    library.pack_weights.restype = None
     left, right = (pointer, size, size), (pointer, size, size)
     library.matmul_of.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
     library.matmul_of.restype = None

@@ -1,0 +1,214 @@
+"""A layer fed step by step: it keeps its state."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from openrnn.autograd import in_transform
+from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
+from openrnn.step.glance import Glance
+
+if TYPE_CHECKING:
+    from openrnn.layers.layer import Layer
+
+
+class Link(Protocol):
+    """A layer made ready for one step after another: memory and packed weights are its own.
+
+    It maps (B, features) to (B, features), and changes its state, which has the layer's form.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def read(self) -> Any:
+        """A copy of the state."""
+
+    def write(self, state: Any) -> None:
+        """Takes a state that fits."""
+
+
+class Stream:
+    """A layer fed step by step, in inference: it keeps its state from one call to the next.
+
+        y_t, s_t = layer(x_t, s_{t-1})
+
+    Made by `layer.stream(batch_size, state)`. Steps one at a time, or in chunks of any size, give
+    what the layer gives for all at once. A step of a layer that runs in kernels, on a CPU, computes
+    in memory that was prepared at the first one, with weights that are packed once, and again when
+    they have changed. What is written into a weight through its `.data` is not seen: change it
+    under `torch.no_grad()`, as torch's optimizers do.
+
+    There are no gradients. As in any call, dropout is at work in training mode: call
+    `layer.eval()` first.
+
+    Shapes:
+        input: one step, (B, I), or (I) where B is 1; or some, (T, B, I), or (B, T, I) with
+            batch_first.
+
+    Returns:
+        output: that of the input's steps, (B, H), (H), (T, B, H) or (B, T, H).
+
+    Raises:
+        ShapeError: an input of the wrong rank, size or dtype.
+        StateError: a state that is not as many tensors as the layer has states.
+        ArgumentError: batch_size below 1; a row outside the batch.
+        ArgumentTypeError: a layer with a direction that runs backward.
+
+    Examples:
+        >>> from openrnn import LSTM
+        >>> lstm = LSTM(30, 20).eval()
+        >>> stream = lstm.stream()
+        >>> x = torch.randn(12, 1, 30)
+        >>> y = [stream(x_t) for x_t in x]
+        >>> torch.equal(torch.stack(y), lstm(x)[0])
+        True
+        >>> stream.reset()
+    """
+
+    def __init__(self, layer: Layer, batch_size: int = 1, state: Any = None) -> None:
+        layer.check_streams("stream")
+        count = batch_size
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
+            raise ArgumentError(f"stream: expected batch_size to be an integer ≥ 1, got {count!r}")
+        self.layer, self.batch_size = layer, int(batch_size)
+        self._given = self._state = state
+        self._like: Tensor | None = None  # zeros of the shape of a step's input, once there was one
+        self._link: Link | None = None
+        self._is_unchanged: Callable[[], bool] = lambda: False
+
+    def __call__(self, input: Tensor) -> Tensor:
+        like, link = self._like, self._link
+        if (
+            link is not None
+            and like is not None
+            and isinstance(input, Tensor)
+            and input.shape == like.shape
+            and input.dtype == like.dtype
+            and input.device == like.device
+            and self._is_unchanged()
+            and not in_transform(like.device)
+        ):
+            return link(input)
+        return self._run(input)
+
+    @property
+    def state(self) -> Any:
+        """The state after the last step, in the form in which the layer takes it.
+
+        Before the first step it is what was given, or None. It may be set.
+        """
+        return self._state if self._link is None else self._link.read()
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        if self._link is not None and state is not None:
+            self._link.write(state)
+        else:
+            self._state, self._link = state, None
+
+    def reset(self, rows: Any = None) -> None:
+        """Goes back to the state in which the stream began.
+
+        Args:
+            rows: which sequences of the batch: an index, several, or a mask of (B,) bool.
+                Default: all.
+        """
+        chosen = self._read_rows(rows)
+        if self._like is None:  # no step was made
+            return
+        with torch.no_grad():
+            # A sequence without steps ends with the state in which it begins.
+            begin = self._time_first(self._like.unsqueeze(0))
+            _, start = self.layer(begin, self._given, lengths=[0] * self.batch_size)
+            state = _map(lambda a, b: torch.where(chosen, a, b), start, self.state)
+        self.state = state
+
+    def _run(self, input: Tensor) -> Tensor:
+        """Steps through the layer itself, and makes what is quicker ready for the next one."""
+        steps = self._read(input)
+        state = self.state
+        with torch.no_grad():
+            output, state = self.layer(self._time_first(steps), state)
+        self._state, self._link = state, None
+        self._like = torch.zeros_like(steps[0])
+        self._make_link()
+        if input.dim() == 3:
+            return output
+        return self._time_first(output).reshape(*input.shape[:-1], -1)
+
+    def _make_link(self) -> None:
+        glance = Glance.at(self.layer)
+        assert self._like is not None
+        link = None if glance is None else self.layer.link(self._like)
+        if link is None or glance is None:
+            return
+        tensors = [*self.layer.parameters(), *self.layer.buffers()]
+        if any(tensor.is_inference() for tensor in tensors):  # they do not tell of changes
+            return
+        versions = [tensor._version for tensor in tensors]
+
+        def is_unchanged() -> bool:
+            return [t._version for t in tensors] == versions and glance.is_unchanged()
+
+        link.write(self._state)
+        self._state, self._link, self._is_unchanged = None, link, is_unchanged
+
+    def _time_first(self, steps: Tensor) -> Tensor:
+        """From time first to the layer's layout, or back."""
+        return steps.transpose(0, 1) if self.layer.batch_first else steps
+
+    def _read(self, input: Any) -> Tensor:
+        """The input as (T, B, features)."""
+        rows = self.batch_size
+        if not isinstance(input, Tensor):
+            raise ArgumentTypeError(
+                f"stream: expected the input to be a Tensor, got {type(input).__name__}"
+            )
+        if input.dim() == 1 and rows == 1:
+            return input.view(1, 1, -1)
+        if input.dim() == 2 and input.size(0) == rows:
+            return input.unsqueeze(0)
+        if input.dim() == 3 and self._time_first(input).size(1) == rows:
+            return self._time_first(input)
+        chunk = f"({rows}, T, features)" if self.layer.batch_first else f"(T, {rows}, features)"
+        one = f"({rows}, features)" + " or (features)" * (rows == 1)
+        raise ShapeError(
+            f"stream: expected one step, {one}, or some, {chunk}, for batch_size {rows}, "
+            f"got shape {tuple(input.shape)}"
+        )
+
+    def _read_rows(self, rows: Any) -> Tensor:
+        """Which rows were asked for, (B, 1) bool."""
+        count = self.batch_size
+        device = "cpu" if self._like is None else self._like.device
+        mask = torch.zeros(count, dtype=torch.bool)
+        if rows is None:
+            mask[:] = True
+        elif isinstance(rows, Tensor) and rows.dtype == torch.bool:
+            if rows.shape != (count,):
+                raise ShapeError(
+                    f"stream: expected a mask of rows of shape ({count},), batch_size, "
+                    f"got {tuple(rows.shape)}"
+                )
+            mask = rows
+        else:
+            index = torch.as_tensor(rows).view(-1)
+            if index.is_floating_point() or bool(((index < 0) | (index >= count)).any()):
+                raise ArgumentError(
+                    f"stream: expected rows to be indices from 0 to {count - 1}, or a mask of "
+                    f"bool, got {rows!r}"
+                )
+            mask[index.long().cpu()] = True
+        return mask.to(device).unsqueeze(1)
+
+
+def _map(join: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Any:
+    """Joins two states tensor by tensor; the rows of each are its last dimension but one."""
+    if isinstance(a, Tensor):
+        return join(a, b)
+    return tuple(_map(join, x, y) for x, y in zip(a, b, strict=True))
