@@ -128,8 +128,9 @@ class Stack(Layer):
             return None
         links: list[Link] = []
         lent = (None,) * len(self.layers) if parameters is None else parameters
-        for layer, own in zip(self.layers, lent, strict=True):
-            link = layer.link(like, own)
+        layers: tuple[Any, ...] = tuple(self.layers)
+        for layer, own in zip(layers, lent, strict=True):
+            link: Link | None = layer.link(like, own)
             if link is None:
                 return None
             links.append(link)

@@ -75,26 +75,30 @@ class Stream:
         count = batch_size
         if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
             raise ArgumentError(f"stream: expected batch_size to be an integer ≥ 1, got {count!r}")
-        self.layer, self.batch_size = layer, int(batch_size)
-        self._given = self._state = state
+        self.layer: Layer = layer
+        self.batch_size: int = int(batch_size)
+        self._given: Any = state
+        self._state: Any = state
         self._like: Tensor | None = None  # zeros of the shape of a step's input, once there was one
         self._link: Link | None = None
         self._is_unchanged: Callable[[], bool] = lambda: False
 
     def __call__(self, input: Tensor) -> Tensor:
-        like, link = self._like, self._link
-        if (
-            link is not None
-            and like is not None
-            and isinstance(input, Tensor)
-            and input.shape == like.shape
-            and input.dtype == like.dtype
-            and input.device == like.device
+        if self._link is not None and isinstance(input, Tensor) and self._fits(input):
+            return self._link(input)
+        return self._run(input)
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether the link was made for such a step, and for the layer as it is now."""
+        like = self._like
+        return (
+            like is not None
+            and x.shape == like.shape
+            and x.dtype == like.dtype
+            and x.device == like.device
             and self._is_unchanged()
             and not in_transform(like.device)
-        ):
-            return link(input)
-        return self._run(input)
+        )
 
     @property
     def state(self) -> Any:
@@ -131,18 +135,19 @@ class Stream:
     def _run(self, input: Tensor) -> Tensor:
         """Steps through the layer itself, and makes what is quicker ready for the next one."""
         steps = self._read(input)
-        state = self.state
         with torch.no_grad():
-            output, state = self.layer(self._time_first(steps), state)
-        self._state, self._link = state, None
-        self._like = torch.zeros_like(steps[0])
-        self._make_link()
-        if input.dim() == 3:
-            return output
-        return self._time_first(output).reshape(*input.shape[:-1], -1)
+            output: Tensor
+            output, state = self.layer(self._time_first(steps), self.state)
+            if self._link is not None and self._fits(steps[0]):  # more steps than one
+                self._link.write(state)
+            else:
+                self._state, self._link = state, None
+                self._like = torch.zeros_like(steps[0])
+                self._make_link()
+        return output if input.dim() == 3 else self._time_first(output).view(*input.shape[:-1], -1)
 
     def _make_link(self) -> None:
-        glance = Glance.at(self.layer)
+        glance = Glance.at(self.layer, classes=False)
         assert self._like is not None
         link = None if glance is None else self.layer.link(self._like)
         if link is None or glance is None:

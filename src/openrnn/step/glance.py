@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 
-_Contents = Callable[[], Iterable[Any]]
+_END = (object(),)
 # Objects of these types never change, so the same object means the same value.
 _FIXED = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
 
@@ -23,56 +25,56 @@ class Glance:
     """
 
     def __init__(self) -> None:
-        self._contents: list[_Contents] = []
-        self._ids: list[list[int]] = []
-        self._empty: list[Any] = []  # most of a module's containers are, and hold no id
-        self._alive: list[Any] = []  # so that no id is used twice
+        self._contents: list[Iterable[Any]] = [_END]
+        self._held: list[Any] = [*_END]  # what they held, one after the other
 
     @classmethod
-    def at(cls, module: nn.Module) -> Glance | None:
-        """A glance at a module, or None if it holds what may change unseen."""
+    def at(cls, module: nn.Module, *, classes: bool = True) -> Glance | None:
+        """A glance at a module, or None if it holds what may change unseen.
+
+        `classes`: and at its classes, whose methods may be replaced.
+        """
         glance = cls()
         for part in module.modules():
             for name, value in part.__dict__.items():
                 if name != "_modules" and not glance._look(value):
                     return None
-            glance._note(part.__dict__.values)
-            glance._note(part._modules.values)
+            glance._note(part.__dict__.values())
+            glance._note(part._modules.values())
+        if not classes:
+            return glance
         for kind in {base for part in module.modules() for base in type(part).__mro__}:
             if kind.__module__ not in ("builtins", "torch.nn.modules.module"):
-                glance._note(vars(kind).values)
+                glance._note(vars(kind).values())
         return glance
 
     def is_unchanged(self) -> bool:
-        return (
-            not any(self._empty)
-            and [[*map(id, contents())] for contents in self._contents] == self._ids
-        )
+        # What was added or taken away shifts the rest, up to the end, which is there once.
+        return all(map(is_, chain.from_iterable(self._contents), self._held))
 
-    def _note(self, contents: _Contents) -> None:
-        held = [*contents()]
-        self._alive += held
-        self._contents.append(contents)
-        self._ids.append([*map(id, held)])
+    def _note(self, contents: Iterable[Any]) -> None:
+        """Takes a container, or a view of one, that can be looked at again."""
+        self._contents.insert(-1, contents)
+        self._held[-1:-1] = contents
 
     def _look(self, value: Any) -> bool:
         """Notes what a value holds; False if it may change without that being seen."""
         kind = type(value)
-        if kind in (dict, OrderedDict, list, deque, set) and not value:
-            self._empty.append(value)
+        if kind is set and not value:
+            self._note(value)
             return True
         if kind in (dict, OrderedDict):
-            self._note(value.values)
-            self._note(value.keys)
+            self._note(value.values())
+            self._note(value.keys())
             return all(map(self._look, value.values()))
         if kind in (list, deque):
-            self._note(value.__iter__)
+            self._note(value)
             return all(map(self._look, value))
         if kind is tuple:
             return all(map(self._look, value))
         if kind is frozenset:
             return all(map(self._look, value))
-        if is_dataclass(kind) and kind.__dataclass_params__.frozen:
+        if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             return all(self._look(getattr(value, field.name)) for field in fields(value))
         return isinstance(value, (*_FIXED, torch.Tensor)) or (callable(value) and not _holds(value))
 

@@ -210,10 +210,10 @@ class Standing:
         run = runtime(dtype)
         packed = empty(1, run.packed_size_of(kernel._kernel), dtype)
         run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
-        for words in calls:
-            words[_HEADER - 1] = packed.data_ptr()
-        self._packed, self._shape, self._dtype = packed, made[output].shape, dtype
-        self._calls = [(words, words.buffer_info()[0]) for words in calls]
+        for call in calls:
+            call[_HEADER - 1] = packed.data_ptr()
+        self._packed = packed
+        self._calls = [(call, call.buffer_info()[0]) for call in calls]
         self._turn = 0
 
     @property
@@ -224,7 +224,7 @@ class Standing:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.contiguous()
-        self._made[self._output] = result = torch.empty(self._shape, dtype=self._dtype)
+        self._made[self._output] = result = torch.empty_like(self._made[self._output])
         words, place = self._calls[self._turn]
         words[2] = torch.get_num_threads()
         words[3], words[4] = pool()  # a fork has none
