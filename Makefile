@@ -11,7 +11,7 @@ setup: $(INSTALLED)
 # Runs again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,examples,dev]"
 	touch $@
 
 demo: setup

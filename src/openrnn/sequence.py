@@ -231,10 +231,10 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Ten
         )
     expected = () if count is None else (count,)
     if read.shape != expected:
-        raise ShapeError(
-            f"{owner}: expected lengths of shape {expected}, one number for each sequence of the "
-            f"batch, got {tuple(read.shape)}"
-        )
+        one = "one number, as the input has no batch"
+        if count is not None:
+            one = f"one number for each sequence of the batch, of shape {expected}"
+        raise ShapeError(f"{owner}: expected lengths to be {one}, got shape {tuple(read.shape)}")
     read = read.view(-1).long()
     wrong = ((read < 0) | (read > steps)).nonzero()
     if len(wrong):

@@ -13,7 +13,7 @@ from openrnn import backends
 from openrnn.backends.checkpoint import check_checkpoint
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.base import Cell
-from openrnn.errors import ArgumentError, ShapeError
+from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import DEFAULT, Layer, Scanned, check_bool
 from openrnn.layers.stack import Stack
@@ -70,28 +70,32 @@ class DropIn(nn.RNNBase, Layer):
         self,
         make_cell: MakeCell,
         bias: bool,
-        *,
-        backend: str = "auto",
-        checkpoint: int | None = None,
-        recurrent_dropout: float = 0.0,
-        zoneout: float | tuple[float, ...] = 0.0,
-        weight_drop: float = 0.0,
-        layer_norm: bool = False,
-        learn_initial_state: bool = False,
+        layer_norm: bool,
+        options: Options,
     ) -> None:
         """Called at the end of a constructor, when torch's is done.
 
         `bias` is the user's: layers with norms are built without torch's biases.
         """
         owner = type(self).__name__
+        if unknown := [name for name in options if name not in Options.__annotations__]:
+            raise ArgumentTypeError(
+                f"{owner}: got an unexpected keyword argument {unknown[0]!r}. Beside torch's "
+                f"arguments it takes layer_norm, {', '.join(Options.__annotations__)}"
+            )
+
+        def probability(name: str) -> float:
+            return check_probability(owner, name, options.get(name, 0.0))  # type: ignore[arg-type]
+
         self.bias = bias
-        self.backend = backends.check(backend)
-        self.checkpoint = check_checkpoint(owner, checkpoint)
-        self.recurrent_dropout = check_probability(owner, "recurrent_dropout", recurrent_dropout)
-        self.weight_drop = check_probability(owner, "weight_drop", weight_drop)
-        self.zoneout = self._check_zoneout(zoneout)
         self.layer_norm = check_bool("layer_norm", layer_norm)
-        self.learn_initial_state = check_bool("learn_initial_state", learn_initial_state)
+        self.recurrent_dropout = probability("recurrent_dropout")
+        self.weight_drop = probability("weight_drop")
+        self.zoneout = self._check_zoneout(options.get("zoneout", 0.0))
+        learned = options.get("learn_initial_state", False)
+        self.learn_initial_state = check_bool("learn_initial_state", learned)
+        self.checkpoint = check_checkpoint(owner, options.get("checkpoint"))
+        self.backend = backends.check(options.get("backend", "auto"))
 
         def make(size: int) -> Cell:
             cell = make_cell(size)
@@ -101,11 +105,11 @@ class DropIn(nn.RNNBase, Layer):
         output_size = self.proj_size or self.hidden_size
         directions = 2 if self.bidirectional else 1
         sizes = [self.input_size] + [output_size * directions] * (self.num_layers - 1)
-        options: dict[str, Any] = {"backend": backend, "checkpoint": checkpoint}
+        inside: dict[str, Any] = {"backend": self.backend, "checkpoint": self.checkpoint}
         cells = [[make(size) for _ in range(directions)] for size in sizes]
-        layers = [Bidirectional(*pair, **options) if len(pair) == 2 else pair[0] for pair in cells]
+        layers = [Bidirectional(*pair, **inside) if len(pair) == 2 else pair[0] for pair in cells]
         # Past nn.Module's registry: the stack is machinery, not a child with a name and a state.
-        object.__setattr__(self, "stack", Stack(layers, **options))
+        object.__setattr__(self, "stack", Stack(layers, **inside))
         self._add_parameters([cell for pair in cells for cell in pair])
 
     def _add_parameters(self, cells: list[Cell]) -> None:
@@ -199,7 +203,9 @@ class DropIn(nn.RNNBase, Layer):
             sequence,
             self._split_state(sequence, state),
             parameters or self.lend(drop=self.training),
-            reset_to=None if reset_to is None else self._split_state(sequence, reset_to),
+            reset_to=None
+            if reset_to is None
+            else self._split_state(sequence, reset_to, ": reset_to"),
             every=every,
         )
         return Scanned(
@@ -226,7 +232,7 @@ class DropIn(nn.RNNBase, Layer):
         link = None if drops else self.stack.link(like, parameters or self.lend())
         return link and _Link(self, like, link)
 
-    def _split_state(self, sequence: Sequence, hx: Any) -> Any:
+    def _split_state(self, sequence: Sequence, hx: Any, name: str = "") -> Any:
         """From torch's (D·L, B, H) to the states of each cell, nested as the stack is.
 
         As it is, for zeros, where none is given and none is learned.
@@ -239,7 +245,7 @@ class DropIn(nn.RNNBase, Layer):
                 batch = sequence.batch_size
                 tensors = tuple(t.unsqueeze(1).expand(-1, batch, -1) for t in tensors)
         else:
-            tensors = self._check_state(sequence, hx)
+            tensors = self._check_state(sequence, hx, name)
         cells: list[Any]
         if len(self.states) == 1:
             cells = list(tensors[0].unbind(0))
@@ -267,7 +273,7 @@ class DropIn(nn.RNNBase, Layer):
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         return {name: sizes[name] for name in self.states}
 
-    def _check_state(self, sequence: Sequence, hx: Any) -> tuple[Tensor, ...]:
+    def _check_state(self, sequence: Sequence, hx: Any, name: str) -> tuple[Tensor, ...]:
         """The states as a tuple of tensors of torch's shapes."""
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch = (sequence.batch_size,) if sequence.batched else ()
@@ -277,7 +283,7 @@ class DropIn(nn.RNNBase, Layer):
             tuple(f"{name}_0" for name in self.states),
             [(layers, *batch, sizes[name]) for name in self.states],
             "layers · directions, " + "batch, " * len(batch) + "features",
-            type(self).__name__,
+            type(self).__name__ + name,
             sequence.data.dtype,
         )
 

@@ -93,6 +93,6 @@ class GRU(DropIn):
         self._build(
             lambda size: kind(size, hidden_size, bias, device="meta"),
             bias,
-            layer_norm=layer_norm,
-            **options,
+            layer_norm,
+            options,
         )

@@ -108,4 +108,4 @@ class LSTM(DropIn):
             kind = LayerNormLSTMCell if layer_norm else LSTMCell
             return kind(size, hidden_size, bias, device="meta")
 
-        self._build(make_cell, bias, layer_norm=layer_norm, **options)
+        self._build(make_cell, bias, layer_norm, options)

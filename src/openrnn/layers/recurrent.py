@@ -127,7 +127,9 @@ class Recurrent(Layer):
             self.seen_features = sequence.features
         spec = self._state_spec(sequence, state)
         states = self._read_state(spec, sequence, state)
-        again = states if reset_to is None else self._read_state(spec, sequence, reset_to)
+        again = (
+            states if reset_to is None else self._read_state(spec, sequence, reset_to, ": reset_to")
+        )
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
@@ -168,7 +170,7 @@ class Recurrent(Layer):
         return spec
 
     def _read_state(
-        self, spec: StateSpec, sequence: Sequence, state: Any
+        self, spec: StateSpec, sequence: Sequence, state: Any, name: str = ""
     ) -> tuple[Tensor, ...] | None:
         """The user's state, or what a call without one begins with; None is for zeros."""
         batch = sequence.batch_size if sequence.batched else None
@@ -177,7 +179,7 @@ class Recurrent(Layer):
                 return None
             learned = [getattr(self, name) for name in self.initial_names]
             return tuple(s if batch is None else s.expand(batch, -1) for s in learned)
-        owner = f"{type(self).__name__}({type(self.cell).__name__})"
+        owner = f"{type(self).__name__}({type(self.cell).__name__}){name}"
         return spec.read(state, batch, owner)
 
     def _check_features(self, sequence: Sequence) -> None:

@@ -97,6 +97,6 @@ class RNN(DropIn):
         self._build(
             lambda size: kind(size, hidden_size, bias, nonlinearity, device="meta"),
             bias,
-            layer_norm=layer_norm,
-            **options,
+            layer_norm,
+            options,
         )

@@ -122,6 +122,12 @@ class Stream:
             rows: which sequences of the batch: an index, several, or a mask of (B,) bool.
                 Default: all.
         """
+        if rows is None:
+            if self._link is not None and self._is_unchanged():
+                self._link.write(self._given)
+            else:
+                self._state, self._link = self._given, None
+            return
         chosen = self._read_rows(rows)
         if self._like is None:  # no step was made
             return
@@ -192,9 +198,7 @@ class Stream:
         count = self.batch_size
         device = "cpu" if self._like is None else self._like.device
         mask = torch.zeros(count, dtype=torch.bool)
-        if rows is None:
-            mask[:] = True
-        elif isinstance(rows, Tensor) and rows.dtype == torch.bool:
+        if isinstance(rows, Tensor) and rows.dtype == torch.bool:
             if rows.shape != (count,):
                 raise ShapeError(
                     f"stream: expected a mask of rows of shape ({count},), batch_size, "
