@@ -6,7 +6,9 @@ from array import array
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -141,41 +143,48 @@ def cut(
         stride: from there, the rows from one sequence to the next.
         device: of the user's data.
     """
-    count = lengths.size(0)
-    numbers = torch.arange(count)
+    # In NumPy, which takes a third of torch's time for arrays as small as these.
+    ends = lengths.numpy()
+    count = len(ends)
     if reset is None:
-        owner = lengths.nonzero()[:, 0]
-        start, end = torch.zeros_like(owner), lengths[owner]
+        (owner,) = ends.nonzero()
+        start, end = np.zeros_like(owner), ends[owner]
         again = None
     else:
-        here = torch.arange(reset.size(0)) < lengths.unsqueeze(1)
-        begins = reset.t() & here
-        begins[:, 0] = here[:, 0]
-        owner, start = begins.nonzero().unbind(1)
-        end = lengths[owner]
+        cuts = reset.numpy().T
+        begins = cuts.copy()
+        begins[:, 0] = True
+        begins &= np.arange(cuts.shape[1]) < ends[:, None]
+        owner, start = begins.nonzero()
+        end = ends[owner]
         inner = owner[1:] == owner[:-1]
-        end[:-1] = torch.where(inner, start[1:], end[:-1])
-        again = reset[start, owner]
-    sizes, order = (end - start).sort(descending=True, stable=True)
+        end[:-1][inner] = start[1:][inner]
+        again = cuts[owner, start]
+    sizes = end - start
+    order = np.argsort(-sizes, kind="stable")
     owner, start, end = owner[order], start[order], end[order]
     pieces = len(order)
     # Of each step the pieces that are longer; no step at all is one without rows.
-    steps = (pieces - sizes.bincount().cumsum(0))[:-1] if pieces else torch.tensor([0])
-    before = (steps.cumsum(0) - steps).repeat_interleave(steps)
-    time = torch.arange(len(steps)).repeat_interleave(steps)
-    piece = torch.arange(len(time)) - before
-    rows = offsets[start[piece] + time] + owner[piece] * stride
-    first, last, places = numbers + pieces, numbers + pieces, torch.arange(pieces)
-    begin = start == 0
-    first[owner[begin]] = places[begin]
-    finish = end == lengths[owner]
+    steps = (pieces - np.bincount(sizes).cumsum())[:-1] if pieces else np.zeros(1, np.int64)
+    time = np.arange(len(steps)).repeat(steps)
+    piece = np.arange(len(time)) - (steps.cumsum() - steps).repeat(steps)
+    rows = offsets.numpy()[start[piece] + time] + owner[piece] * stride
+    places = np.arange(pieces)
+    first = np.arange(pieces, pieces + count)
+    last = first.copy()
+    first[owner[start == 0]] = places[start == 0]
+    finish = end == ends[owner]
     last[owner[finish]] = places[finish]
+
+    def tensor(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
     return Ragged(
         Steps(steps.tolist()),
-        rows.to(device),
-        owner.to(device),
-        None if again is None else again[order].to(device),
-        first.to(device),
-        last.to(device),
-        has_empty=bool((lengths == 0).any()),
+        tensor(rows),
+        tensor(owner),
+        None if again is None else tensor(again[order]),
+        tensor(first),
+        tensor(last),
+        has_empty=bool((ends == 0).any()),
     )

@@ -494,6 +494,22 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
   return weights;
 }
 
+// Where a block of rows begins. Of ragged sequences the first rows have more steps than the last, so
+// there are fewer of them in a block.
+int64_t first_row(const Call& call, int64_t total, int64_t block, int64_t blocks) {
+  const int64_t all = call.offsets[call.steps] - call.offsets[0];
+  if (all == total * call.steps || block == blocks) return total * block / blocks;
+  int64_t low = 0, high = total;  // the first row before which there is this block's share
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    int64_t before = 0;
+    for (int64_t i = 0; i < call.steps; i++) before += least(call.sizes[i], middle);
+    if (before * blocks < all * block) low = middle + 1;
+    else high = middle;
+  }
+  return least(total, (low + kRows / 2) / kRows * kRows);
+}
+
 // Packs the weights, unless they are given, and splits the batch into blocks of rows, each of which one thread runs through
 // all steps. No row's result depends on which block it is in.
 void run_steps(const Call& call, const Kernel* kernel, real* packed) {
@@ -514,7 +530,9 @@ void run_steps(const Call& call, const Kernel* kernel, real* packed) {
   blocks = (blocks + threads - 1) / threads * threads;  // as many for each thread
   blocks = blocks < total ? blocks : total;
   parallel(call.pool, call.threads, blocks, [&](int64_t block) {
-    const int64_t first = total * block / blocks, count = total * (block + 1) / blocks - first;
+    const int64_t first = first_row(call, total, block, blocks);
+    const int64_t count = first_row(call, total, block + 1, blocks) - first;
+    if (count == 0) return;
     const int64_t most = chunk_rows(call, count);
     Memory scratch(count * kernel->of_row + most * kernel->of_chunk);
     kernel->run_rows(call, first, count, most, weights.data(), scratch.data, product, nullptr,
