@@ -1,9 +1,9 @@
-"""Sequences of different lengths, and cut by resets: pieces that share no state, longest first."""
+"""Sequences of different lengths: sorted by length, longest first, their rows step by step."""
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -15,12 +15,16 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class Steps:
-    """How many rows each time step has: of ragged sequences some end before others."""
+    """How many rows each time step has: of ragged sequences some end before others.
 
-    def __init__(self, sizes: list[int]) -> None:
+    `resets`: for each row whether, before it, the state is replaced; None: for none.
+    """
+
+    def __init__(self, sizes: list[int], resets: Tensor | None = None) -> None:
         self.sizes = sizes
         self.total = sum(sizes)
         self.most = max(sizes)
+        self.resets = resets
 
     @cached_property
     def memory(self) -> array[int]:
@@ -40,151 +44,70 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """The pieces that a batch of sequences is cut into, longest first.
+    """A batch of sequences in the order of their lengths, longest first; those without steps go.
 
-    A piece begins where its sequence does, or at a reset. It takes no state from another piece.
-
-    steps: the rows of each time step, counted from the beginning of each piece.
-    rows: for each row of the pieces its place among the user's rows; None: they lie as pieces do.
-    owner: for each piece the sequence that it is of; None: piece i is sequence i.
-    reset: for each piece whether it begins at a reset; None: none does.
-    first, last: for each sequence its first and last piece; one without steps, number b, has
-        number of pieces + b. None: sequence i has piece i.
+    sizes: the rows of each time step, B_0 ≥ B_1 ≥ ...
+    rows: for each row its place among the user's rows; None: they lie as rows do here.
+    order: for each sequence here its number in the user's batch; None: the same.
+    back: for each sequence of the user's its number here; one without steps, number b, has the
+        number of sequences here + b. None: the same.
     has_empty: whether there are sequences without steps.
     """
 
-    steps: Steps
+    sizes: list[int]
     rows: Tensor | None = None
-    owner: Tensor | None = None
-    reset: Tensor | None = None
-    first: Tensor | None = None
-    last: Tensor | None = None
+    order: Tensor | None = None
+    back: Tensor | None = None
     has_empty: bool = False
 
     @classmethod
     def packed(cls, packed: PackedSequence) -> Ragged:
-        """Each sequence in one piece, in the order that it is packed in."""
-        back = packed.unsorted_indices
-        return cls(
-            Steps(packed.batch_sizes.tolist()), None, packed.sorted_indices, None, back, back
-        )
+        """As it is packed."""
+        sizes = packed.batch_sizes.tolist()
+        return cls(sizes, None, packed.sorted_indices, packed.unsorted_indices)
 
-    def of_sorted(self, packed: PackedSequence) -> Ragged:
-        """The same, where the sequences are those of a packed one in the order it is packed in."""
-        order, back = packed.sorted_indices, packed.unsorted_indices
-        if order is None or back is None:
-            return self
-        assert self.owner is not None
-        assert self.first is not None
-        assert self.last is not None
-        return replace(self, owner=order[self.owner], first=self.first[back], last=self.last[back])
+    @classmethod
+    def padded(cls, lengths: Tensor, between: int, stride: int, device: torch.device) -> Ragged:
+        """Of padded sequences.
 
-    def begin(
-        self, states: tuple[Tensor, ...] | None, reset_to: tuple[Tensor, ...] | None, reverse: bool
-    ) -> tuple[Tensor, ...] | None:
-        """Each piece's initial state, from those of the sequences; None is for zeros.
-
-        A piece that does not begin where the sequence does, in the order of the loop, begins with
-        `reset_to`.
+        Args:
+            lengths: the steps of each, (B,).
+            between: the user's rows from one step to the next.
+            stride: from one sequence to the next.
+            device: of the user's data.
         """
-        if self.reset is None or reset_to is states:
-            if states is None or self.owner is None:
-                return states
-            return tuple(state.index_select(0, self.owner) for state in states)
-        assert self.owner is not None
-        assert self.last is not None
-        states, reset_to = _both(states, reset_to)
-        again = self.reset
-        if reverse:
-            again = torch.ones_like(again)
-            again[self.last[self.last < len(again)]] = False
-        index = self.owner + again * len(self.last)
-        return tuple(
-            torch.cat(pair).index_select(0, index) for pair in zip(states, reset_to, strict=True)
-        )
+        # In NumPy, which takes a third of torch's time for arrays as small as these.
+        ends = lengths.numpy()
+        order = np.argsort(-ends, kind="stable")
+        order = order[: np.count_nonzero(ends)]
+        count = len(order)
+        # Of each step the sequences that are longer; no step at all is one without rows.
+        sizes = (count - np.bincount(ends[order]).cumsum())[:-1] if count else np.zeros(1, np.int64)
+        time = np.arange(len(sizes)).repeat(sizes)
+        number = np.arange(len(time)) - (sizes.cumsum() - sizes).repeat(sizes)
+        back = np.arange(count, count + len(ends))
+        back[order] = np.arange(count)
 
-    def end(
-        self, final: tuple[Tensor, ...], states: tuple[Tensor, ...] | None, reverse: bool
+        def tensor(array: Any) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        rows = tensor(time * between + order[number] * stride)
+        return cls(sizes.tolist(), rows, tensor(order), tensor(back), count < len(ends))
+
+    def sort(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+        """The user's states, (B, H), in the order of the sequences here."""
+        if states is None or self.order is None:
+            return states
+        return tuple(state.index_select(0, self.order) for state in states)
+
+    def unsort(
+        self, final: tuple[Tensor, ...], initial: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, ...]:
-        """Each sequence's final state, from those of the pieces; `states` is where no step is."""
-        ends = self.first if reverse else self.last
-        if ends is None:
+        """States in the order of the user's sequences; those without steps have the initial one."""
+        if self.back is None:
             return final
         if self.has_empty:
-            if states is None:
-                states = tuple(s.new_zeros(ends.size(0), s.size(1)) for s in final)
-            final = tuple(torch.cat(pair) for pair in zip(final, states, strict=True))
-        return tuple(state.index_select(0, ends) for state in final)
-
-
-def _both(
-    states: tuple[Tensor, ...] | None, others: tuple[Tensor, ...] | None
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Both, with zeros in the place of one that is None."""
-    if states is None:
-        assert others is not None
-        states = tuple(map(torch.zeros_like, others))
-    return states, others if others is not None else tuple(map(torch.zeros_like, states))
-
-
-def cut(
-    lengths: Tensor,
-    reset: Tensor | None,
-    offsets: Tensor,
-    stride: int,
-    device: torch.device,
-) -> Ragged:
-    """The pieces of sequences.
-
-    Args:
-        lengths: the steps of each sequence, (B,).
-        reset: (T, B), whether a sequence is cut before a step; None: none is.
-        offsets: the row of each step's first sequence among the user's rows, (T,).
-        stride: from there, the rows from one sequence to the next.
-        device: of the user's data.
-    """
-    # In NumPy, which takes a third of torch's time for arrays as small as these.
-    ends = lengths.numpy()
-    count = len(ends)
-    if reset is None:
-        (owner,) = ends.nonzero()
-        start, end = np.zeros_like(owner), ends[owner]
-        again = None
-    else:
-        cuts = reset.numpy().T
-        begins = cuts.copy()
-        begins[:, 0] = True
-        begins &= np.arange(cuts.shape[1]) < ends[:, None]
-        owner, start = begins.nonzero()
-        end = ends[owner]
-        inner = owner[1:] == owner[:-1]
-        end[:-1][inner] = start[1:][inner]
-        again = cuts[owner, start]
-    sizes = end - start
-    order = np.argsort(-sizes, kind="stable")
-    owner, start, end = owner[order], start[order], end[order]
-    pieces = len(order)
-    # Of each step the pieces that are longer; no step at all is one without rows.
-    steps = (pieces - np.bincount(sizes).cumsum())[:-1] if pieces else np.zeros(1, np.int64)
-    time = np.arange(len(steps)).repeat(steps)
-    piece = np.arange(len(time)) - (steps.cumsum() - steps).repeat(steps)
-    rows = offsets.numpy()[start[piece] + time] + owner[piece] * stride
-    places = np.arange(pieces)
-    first = np.arange(pieces, pieces + count)
-    last = first.copy()
-    first[owner[start == 0]] = places[start == 0]
-    finish = end == ends[owner]
-    last[owner[finish]] = places[finish]
-
-    def tensor(array: Any) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    return Ragged(
-        Steps(steps.tolist()),
-        tensor(rows),
-        tensor(owner),
-        None if again is None else tensor(again[order]),
-        tensor(first),
-        tensor(last),
-        has_empty=bool((ends == 0).any()),
-    )
+            if initial is None:
+                initial = tuple(s.new_zeros(self.back.size(0), s.size(1)) for s in final)
+            final = tuple(torch.cat(pair) for pair in zip(final, initial, strict=True))
+        return tuple(state.index_select(0, self.back) for state in final)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
-from openrnn.ragged import Ragged, Steps, cut
+from openrnn.ragged import Ragged, Steps
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -27,15 +27,17 @@ def _like_steps(count: int, rows: int) -> Steps:
 class Sequence:
     """A batch of sequences with time first, and the way back to the user's layout.
 
-    Dense, `data` is (T, B, features). Ragged, the sequences are in pieces, sorted by length,
-    longest first, and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of
-    step 1, and so on, B_0 ≥ B_1 ≥ ... `shape` is that of the user's input without the features,
-    with the batch dimension that was added if there is none.
+    Dense, `data` is (T, B, features). Ragged, the sequences are sorted by length, longest first,
+    and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of step 1, and so on,
+    B_0 ≥ B_1 ≥ ... `shape` is that of the user's input without the features, with the batch
+    dimension that was added if there is none. `resets` are the rows, (N,) bool, before which the
+    state is replaced, in a loop forward and in one backward.
     """
 
     data: Tensor
     shape: tuple[int, ...]
     ragged: Ragged | None = None
+    resets: tuple[Tensor, Tensor] | None = None
     packed: PackedSequence | None = None  # the user's
     batch_first: bool = False
     batched: bool = True
@@ -78,16 +80,19 @@ class Sequence:
         if reset is not None:
             reset = reset.t() if batch_first else reset.view(steps, count)
         shape = tuple(data.shape[:2])
-        if lengths is None and reset is None:
-            data = data.transpose(0, 1) if batch_first else data
-            return cls(data, shape, None, None, batch_first, batched)
         if lengths is None:
-            lengths = torch.full((count,), steps)
+            data = data.transpose(0, 1) if batch_first else data
+            resets = None if reset is None else _dense_resets(reset.to(data.device))
+            return cls(data, shape, None, resets, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
-        ragged = cut(lengths, reset, torch.arange(steps) * between, stride, data.device)
+        ragged = Ragged.padded(lengths, between, stride, data.device)
         assert ragged.rows is not None
-        taken = data.flatten(0, 1).index_select(0, ragged.rows)
-        return cls(taken, shape, ragged, None, batch_first, batched)
+        resets = None
+        if reset is not None:
+            flat = (reset.t() if batch_first else reset).reshape(-1).to(data.device)
+            resets = _ragged_resets(flat.index_select(0, ragged.rows), ragged.sizes)
+        data = data.flatten(0, 1).index_select(0, ragged.rows)
+        return cls(data, shape, ragged, resets, None, batch_first, batched)
 
     @classmethod
     def _read_packed(cls, input: PackedSequence, owner: str, lengths: Any, reset: Any) -> Sequence:
@@ -105,15 +110,13 @@ class Sequence:
         sizes = input.batch_sizes
         shape = (sizes.size(0), int(sizes[0]))
         reset = read_reset(reset, shape, False, owner)
-        if reset is None:
-            return cls(input.data, shape, Ragged.packed(input), input)
-        if input.sorted_indices is not None:
-            reset = reset.index_select(1, input.sorted_indices.cpu())
-        lengths = (sizes.unsqueeze(1) > torch.arange(shape[1])).sum(0)
-        ragged = cut(lengths, reset, sizes.cumsum(0) - sizes, 1, input.data.device)
-        assert ragged.rows is not None
-        taken = input.data.index_select(0, ragged.rows)
-        return cls(taken, shape, ragged.of_sorted(input), input)
+        ragged, resets = Ragged.packed(input), None
+        if reset is not None:
+            if input.sorted_indices is not None:
+                reset = reset.index_select(1, input.sorted_indices.cpu())
+            there = torch.arange(shape[1]) < sizes.unsqueeze(1)
+            resets = _ragged_resets(reset[there].to(input.data.device), ragged.sizes)
+        return cls(input.data, shape, ragged, resets, input)
 
     @property
     def batch_size(self) -> int:
@@ -123,24 +126,24 @@ class Sequence:
     def features(self) -> int:
         return self.data.size(-1)
 
-    @property
-    def steps(self) -> Steps:
+    def steps(self, reverse: bool) -> Steps:
         """The rows at each time step; the same object for dense batches of the same size."""
-        if self.ragged is None:
+        resets = None if self.resets is None else self.resets[reverse]
+        if self.ragged is None and resets is None:
             return _like_steps(self.data.size(0), self.data.size(1))
-        return self.ragged.steps
+        return Steps(self.sizes(), resets)
 
     def sizes(self) -> list[int]:
         """The rows at each time step."""
         if self.ragged is None:
             return [self.data.size(1)] * self.data.size(0)
-        return self.ragged.steps.sizes
+        return self.ragged.sizes
 
     def unbind(self) -> tuple[Tensor, ...]:
         """The rows (B_t, features) of each time step, in order of time."""
         if self.ragged is None:
             return self.data.unbind(0)
-        return torch.split(self.data, self.ragged.steps.sizes)
+        return torch.split(self.data, self.ragged.sizes)
 
     def join(self, steps: Collection[Tensor]) -> Tensor:
         """The data with these rows at its time steps: the inverse of `unbind`."""
@@ -148,14 +151,19 @@ class Sequence:
 
     def split(self, count: int) -> list[Sequence]:
         """The sequence in parts of this many steps; the last may have fewer."""
-        if self.ragged is None:
-            return [Sequence(data, tuple(data.shape[:2])) for data in torch.split(self.data, count)]
-        sizes = self.ragged.steps.sizes
-        steps = [Steps(sizes[start : start + count]) for start in range(0, len(sizes), count)]
-        parts = torch.split(self.data, [part.total for part in steps])
+        sizes = self.sizes()
+        parts = [sizes[start : start + count] for start in range(0, len(sizes), count)]
+        rows = [sum(part) for part in parts]
+        data = torch.split(self.data, count if self.ragged is None else rows)
+        resets = [torch.split(flags, rows) for flags in self.resets or ()]
         return [
-            Sequence(data, (len(part.sizes), part.most), Ragged(part))
-            for data, part in zip(parts, steps, strict=True)
+            Sequence(
+                part,
+                (len(own), own[0]),
+                None if self.ragged is None else Ragged(own),
+                (resets[0][number], resets[1][number]) if resets else None,
+            )
+            for number, (part, own) in enumerate(zip(data, parts, strict=True))
         ]
 
     def with_data(self, data: Tensor) -> Sequence:
@@ -184,28 +192,43 @@ class Sequence:
             return padded
         return written.transpose(0, 1) if self.batch_first else written
 
-    def begin(
-        self, states: tuple[Tensor, ...] | None, reset_to: tuple[Tensor, ...] | None, reverse: bool
-    ) -> tuple[Tensor, ...] | None:
-        """The user's states, (B, H), or (H) without a batch, with their rows as `data` has them.
-
-        `reset_to` is what the state becomes at a reset, of the same form; None is for zeros.
-        """
+    def sort_states(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+        """The user's states, (B, H), or (H) without a batch, with their rows as `data` has them."""
         if not self.batched:
-            states, reset_to = _add_batch(states), _add_batch(reset_to)
-        return states if self.ragged is None else self.ragged.begin(states, reset_to, reverse)
+            states = _add_batch(states)
+        return states if self.ragged is None else self.ragged.sort(states)
 
-    def end(
-        self, final: tuple[Tensor, ...], states: tuple[Tensor, ...] | None, reverse: bool
+    def unsort_states(
+        self, final: tuple[Tensor, ...], initial: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, ...]:
-        """The states after each sequence's last step, in the form of the user's, `states`."""
+        """The states after each sequence's last step, in the form of the user's, `initial`."""
         if self.ragged is not None:
-            final = self.ragged.end(final, states if self.batched else _add_batch(states), reverse)
+            final = self.ragged.unsort(final, initial if self.batched else _add_batch(initial))
         return final if self.batched else tuple(state.squeeze(0) for state in final)
 
 
 def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
     return None if states is None else tuple(state.unsqueeze(0) for state in states)
+
+
+def _dense_resets(reset: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows before which a loop forward, or backward, replaces the state.
+
+    A sequence is cut before step t: in a loop backward the step after the cut is t - 1.
+    """
+    none = torch.zeros_like(reset[:1])
+    return reset.flatten(), torch.cat((reset[1:], none)).flatten()
+
+
+def _ragged_resets(reset: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """The same, of rows step by step."""
+    counts = torch.tensor(sizes, device=reset.device)
+    # A row's place less its step before's rows is its sequence's row at the step before.
+    later = torch.arange(sizes[0], len(reset), device=reset.device)
+    before = later - counts[:-1].repeat_interleave(counts[1:])
+    back = torch.zeros_like(reset)
+    back[before] = reset[later]
+    return reset, back
 
 
 def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -10,33 +10,37 @@ from openrnn.binding import Parameters
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec
 
+States = tuple[Tensor, ...]
+
+
+class Call(NamedTuple):
+    """What is asked of a backend.
+
+    cell: `cell(x_t, state) -> state`.
+    parameters: what the cell reads in place of its own parameters, or None.
+    sequence: the inputs.
+    spec: what the states of the cell are.
+    state: the initial states, each (B, features), one row per sequence; None for zeros.
+    reset_to: what they become before a row of `sequence.resets`, of the same form.
+    reverse: run from each sequence's last step to its first.
+    every: of all steps all states are wanted; else only the first, the output.
+    """
+
+    cell: nn.Module
+    parameters: Parameters | None
+    sequence: Sequence
+    spec: StateSpec
+    state: States | None
+    reset_to: States | None
+    reverse: bool
+    every: bool
+
 
 class Backend(Protocol):
     """Runs a cell over all time steps of a sequence."""
 
-    def __call__(
-        self,
-        cell: nn.Module,
-        parameters: Parameters | None,
-        sequence: Sequence,
-        state: tuple[Tensor, ...] | None,
-        spec: StateSpec,
-        *,
-        reverse: bool,
-        every: bool,
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Returns the states after each step, as rows of the sequence, and after the last step.
-
-        Args:
-            cell: `cell(x_t, state) -> state`.
-            parameters: what the cell reads in place of its own parameters, or None.
-            sequence: the inputs; the states of all steps are laid out as its data.
-            state: the initial states, each (B, features), one row per sequence or, of a ragged
-                one, per piece; None for zeros.
-            spec: what the states of the cell are.
-            reverse: run from each sequence's last step to its first.
-            every: of all steps all states are wanted; else only the first, the output.
-        """
+    def __call__(self, call: Call) -> tuple[States, States]:
+        """The states after each step, laid out as the sequence's data, and after the last step."""
 
 
 class Stepper(Protocol):
@@ -45,8 +49,8 @@ class Stepper(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """From x_t (B, I) to the output (B, H); the states go on."""
 
-    def read(self) -> tuple[Tensor, ...]:
+    def read(self) -> States:
         """Copies of the states."""
 
-    def write(self, states: tuple[Tensor, ...]) -> None:
+    def write(self, states: States) -> None:
         """Takes others."""

@@ -6,16 +6,14 @@ import numbers
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from openrnn.autograd import in_transform
-from openrnn.backends.backend import Backend
+from openrnn.backends.backend import Backend, Call, States
 from openrnn.backends.loop import loop
-from openrnn.binding import Parameters, is_parametrized, tensors_of
+from openrnn.binding import is_parametrized, tensors_of
 from openrnn.errors import ArgumentError
-from openrnn.sequence import Sequence
-from openrnn.state import StateSpec
 
 
 def check_checkpoint(owner: str, steps: Any) -> int | None:
@@ -37,42 +35,31 @@ def check_checkpoint(owner: str, steps: Any) -> int | None:
 def checkpointed(run: Backend, steps: int) -> Backend:
     """The backend, so that for the gradient it keeps the states before each so many steps."""
 
-    def run_in_parts(
-        cell: nn.Module,
-        parameters: Parameters | None,
-        sequence: Sequence,
-        state: tuple[Tensor, ...] | None,
-        spec: StateSpec,
-        *,
-        reverse: bool,
-        every: bool,
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def run_in_parts(call: Call) -> tuple[States, States]:
         """See `Backend`."""
-        directions = {"reverse": reverse, "every": every}
+        sequence = call.sequence
         if not torch.is_grad_enabled() or in_transform(sequence.data.device):
-            return run(cell, parameters, sequence, state, spec, **directions)
-        if is_parametrized(cell):  # one mask for the whole sequence
-            parameters = {**tensors_of(cell), **(parameters or {})}
+            return run(call)
+        if is_parametrized(call.cell):  # one mask for the whole sequence
+            parameters = {**tensors_of(call.cell), **(call.parameters or {})}
+            call = call._replace(parameters=parameters)
         parts = sequence.split(steps)
-        if state is None:
-            state = spec.zeros(sequence.data, sequence.sizes()[0])
+        sizes = [part.sizes()[0] for part in parts]
+        initial = call.state or call.spec.zeros(sequence.data, sizes[0])
 
-        def step(
-            number: int, rows: int, state: tuple[Tensor, ...]
-        ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-            def run_part(
-                data: Tensor, *state: Tensor
-            ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        def step(number: int, rows: int, state: States) -> tuple[States, States]:
+            again = call.reset_to and tuple(s[:rows] for s in call.reset_to)
+
+            def run_part(data: Tensor, *state: Tensor) -> tuple[States, States]:
                 part = parts[number].with_data(data)
-                return run(cell, parameters, part, state, spec, **directions)
+                return run(call._replace(sequence=part, state=state, reset_to=again))
 
-            found: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = torch_checkpoint(
+            found: tuple[States, States] = torch_checkpoint(
                 run_part, parts[number].data, *state, use_reentrant=False
             )
             return found
 
-        sizes = [part.sizes()[0] for part in parts]
-        states, final = loop(step, sizes, state, reverse=reverse)
+        states, final = loop(step, sizes, initial, reverse=call.reverse)
         return tuple(torch.cat(rows) for rows in zip(*states, strict=True)), final
 
     return run_in_parts

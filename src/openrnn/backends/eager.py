@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
 
-from openrnn.backends.loop import loop
-from openrnn.binding import Parameters, bind, parametrizations_once
-from openrnn.sequence import Sequence
-from openrnn.state import StateSpec
+from openrnn.backends.backend import Call, States
+from openrnn.backends.loop import loop, replaced
+from openrnn.binding import bind, parametrizations_once
 
 
-def run(
-    cell: nn.Module,
-    parameters: Parameters | None,
-    sequence: Sequence,
-    state: tuple[Tensor, ...] | None,
-    spec: StateSpec,
-    *,
-    reverse: bool,
-    every: bool,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run(call: Call) -> tuple[States, States]:
     """See `Backend`."""
-    if parameters is not None:
-        cell = bind(cell, parameters)
+    cell, spec, sequence, reverse = call.cell, call.spec, call.sequence, call.reverse
+    if call.parameters is not None:
+        cell = bind(cell, call.parameters)
     inputs, sizes = sequence.unbind(), sequence.sizes()
-    if state is None:
-        state = spec.zeros(sequence.data, sizes[0])
+    state = call.state or spec.zeros(sequence.data, sizes[0])
+    resets = sequence.resets and torch.split(sequence.resets[reverse], sizes)
+    reset_to = call.reset_to or tuple(map(torch.zeros_like, state))
 
-    def step(
-        t: int, rows: int, state: tuple[Tensor, ...]
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def step(t: int, rows: int, state: States) -> tuple[States, States]:
+        if resets:
+            state = replaced(state, resets[t], reset_to)
         new = spec.unwrap(cell(inputs[t], spec.wrap(state)), rows, type(cell).__name__)
-        return new if every else new[:1], new
+        return new if call.every else new[:1], new
 
     with parametrizations_once(cell):
         states, state = loop(step, sizes, state, reverse=reverse)

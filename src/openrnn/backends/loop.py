@@ -47,3 +47,10 @@ def _join(state: State, waiting: State) -> State:
     if not waiting or waiting[0].size(0) == 0:
         return state
     return tuple(torch.cat(pair) for pair in zip(state, waiting, strict=True))
+
+
+def replaced(state: State, chosen: Tensor, others: State) -> State:
+    """The state, with the rows that are chosen from others, which may have more rows."""
+    mask = chosen.unsqueeze(1)
+    pairs = zip(state, others, strict=True)
+    return tuple(torch.where(mask, other[: len(mask)], s) for s, other in pairs)

@@ -8,16 +8,15 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from openrnn.autograd import Wanted, call, in_transform
+from openrnn.autograd import Wanted, in_transform
+from openrnn.autograd import call as differentiable
 from openrnn.backends import eager
-from openrnn.backends.stepwise import Given, InTorch
-from openrnn.binding import Parameters
+from openrnn.backends.backend import Call, States
+from openrnn.backends.stepwise import RESET, Given, InTorch
 from openrnn.errors import BackendError
 from openrnn.ragged import Steps
-from openrnn.sequence import Sequence as Batches
-from openrnn.state import StateSpec
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
 from openrnn.step.shape import rows_dim
@@ -41,8 +40,9 @@ class Scan(Hashable, Protocol):
 
         Args:
             given: by label: what has rows, for all rows; the initial states, None for zeros; the
-                rest.
-            steps: the rows of each step.
+                rest. For the step `reset.<name>` is what a state becomes at a reset.
+            steps: the rows of each step. Of the gradient of a step that a reset came before,
+                nothing goes on to the step before: it is added up in a result, `reset.<name>`.
             reverse: from the last step to the first.
         """
 
@@ -64,57 +64,38 @@ class Engine:
 TORCH = Engine(InTorch, fused=False)
 
 
-def run(
-    engine: Engine,
-    cell: nn.Module,
-    parameters: Parameters | None,
-    sequence: Batches,
-    state: tuple[Tensor, ...] | None,
-    spec: StateSpec,
-    *,
-    reverse: bool,
-    every: bool,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run(engine: Engine, call: Call) -> tuple[States, States]:
     """See `Backend`."""
-    if in_transform(sequence.data.device):
-        return eager.run(cell, parameters, sequence, state, spec, reverse=reverse, every=every)
-    asked = cell, parameters, sequence, state, spec
-    return make_ready(engine, *asked, reverse=reverse, every=every)()
+    if in_transform(call.sequence.data.device):
+        return eager.run(call)
+    return make_ready(engine, call)()
 
 
-def make_ready(
-    engine: Engine,
-    cell: nn.Module,
-    parameters: Parameters | None,
-    sequence: Batches,
-    state: tuple[Tensor, ...] | None,
-    spec: StateSpec,
-    *,
-    reverse: bool,
-    every: bool,
-) -> Callable[[], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+def make_ready(engine: Engine, call: Call) -> Callable[[], tuple[States, States]]:
     """All of a call that can be refused: what is returned runs it.
 
     Raises:
         CellError: the cell cannot be traced.
         BackendError: its recurrence cannot be prepared.
     """
+    cell, parameters, sequence, spec, state, reset_to, reverse, every = call
     if spec.sizes is None and state is not None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     data = sequence.data
     program, tensors = program_of(cell, parameters, spec, data.size(-1), data.dtype, data.device)
-    initial = (None,) * len(spec.names) if state is None else state
-    inputs = [data.flatten(0, -2), *initial, *tensors.values()]
+    none = (None,) * len(spec.names)
+    again = none if sequence.resets is None else reset_to or none
+    inputs = [data.flatten(0, -2), *(state or none), *again, *tensors.values()]
     _check_devices(type(cell).__name__, data.device, inputs)
     if torch.is_grad_enabled():
         wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
     else:
         wanted = (False,) * len(inputs)
     prepared = _prepared(engine, program, tuple(tensors), wanted, every)
-    runner = Staged(prepared, sequence.steps, reverse)
+    runner = Staged(prepared, sequence.steps(reverse), reverse)
 
-    def ready() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        results = call(runner, inputs)
+    def ready() -> tuple[States, States]:
+        results = differentiable(runner, inputs)
         count = len(prepared.every_step)
         rows, final = results[:count], results[count:]
         if data.dim() == 3:
@@ -152,6 +133,7 @@ class Prepared:
         self.labels = (
             "input.x",
             *(f"state.{name}" for name in program.states),
+            *(f"{RESET}{name}" for name in program.states),
             *(f"parameter.{name}" for name in names),
         )
         self.every_step = program.every_step(every)
@@ -159,7 +141,9 @@ class Prepared:
         self.stages = self.program.stages
         if any(wanted):
             chosen = frozenset(
-                label for label, want in zip(self.labels, wanted, strict=True) if want
+                label
+                for label, want in zip(self.labels, wanted, strict=True)
+                if want and not label.startswith(RESET)
             )
             self.stepwise = self.program.stepwise(every)
             self.stages, backward = self.program.training(chosen, every=every)

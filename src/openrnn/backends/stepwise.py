@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openrnn.backends.loop import loop
+from openrnn.backends.loop import loop, replaced
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
@@ -18,6 +18,7 @@ from openrnn.step.split import Stages, is_value
 
 Named = Mapping[str, Tensor]
 Given = Mapping[str, Tensor | None]
+RESET = "reset."  # before a state's name: what it becomes at a reset, or the gradient of that
 
 
 class InTorch:
@@ -29,6 +30,7 @@ class InTorch:
         self, stages: Stages, states: tuple[str, ...], forward: InTorch | None = None
     ) -> None:
         self.stages, self._wanted = stages, stages.wanted(states)
+        self._is_backward = forward is not None
         self.saved = tuple(stages.saved())
         self._needed = [n for _, n in stages.recurrence.inputs() if n["kind"] != "state"]
 
@@ -47,18 +49,22 @@ class InTorch:
         run(stages.inputs)
         final = dict[str, Tensor]()
         if stages.recurrence.outputs:
-            outputs, final = self._recur(known, steps.sizes, reverse)
+            outputs, final = self._recur(known, steps, reverse)
             sort(outputs, known, results)
         run(stages.outputs)
         return results, final
 
     def _recur(
-        self, known: Named, sizes: list[int], reverse: bool
+        self, known: Named, steps: Steps, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The wanted outputs of all steps, and the last states."""
-        graph, carried = self.stages.recurrence, self.stages.carried
+        graph, carried, sizes = self.stages.recurrence, self.stages.carried, steps.sizes
         step_of = evaluator(graph, known["input.x"].device)
-        initial = tuple(self._initial(known, name, max(sizes)) for name in carried)
+        initial, again = (
+            tuple(self._initial(known, kind, name, steps.most) for name in carried)
+            for kind in ("state.", "" if self._is_backward else RESET)
+        )
+        resets = steps.resets is not None and torch.split(steps.resets, sizes)
         offsets = [0, *accumulate(sizes)]
 
         def step(t: int, rows: int, state: tuple[Tensor, ...]) -> tuple[Named, tuple[Tensor, ...]]:
@@ -66,9 +72,16 @@ class InTorch:
                 node.label: _rows_of(node, known[node.label], offsets[t], rows)
                 for node in self._needed
             }
+            if resets and not self._is_backward:
+                state = replaced(state, resets[t], again)
             here |= {f"state.{n}": s for n, s in zip(carried, state, strict=True)}
             out = step_of(here, rows)
-            return out, tuple(out[f"state.{name}"] for name in carried)
+            new = tuple(out[f"state.{name}"] for name in carried)
+            if resets and self._is_backward:
+                for sum_, gradient in zip(again, new, strict=True):
+                    sum_[:rows] += torch.where(resets[t].unsqueeze(1), gradient, 0)
+                new = replaced(new, resets[t], tuple(map(torch.zeros_like, new)))
+            return out, new
 
         outputs, last = loop(step, sizes, initial, reverse=reverse)
         joined = {
@@ -76,12 +89,14 @@ class InTorch:
             for label, index in graph.outputs
             if label in self._wanted
         }
+        if resets and self._is_backward:
+            joined |= {f"{RESET}{name}": sum_ for name, sum_ in zip(carried, again, strict=True)}
         return joined, dict(zip(carried, last, strict=True))
 
-    def _initial(self, known: Named, name: str, rows: int) -> Tensor:
-        """The state before the first step; zeros where none is given."""
-        if f"state.{name}" in known:
-            return known[f"state.{name}"]
+    def _initial(self, known: Named, kind: str, name: str, rows: int) -> Tensor:
+        """The state before the first step, or at a reset; zeros where none is given."""
+        if kind + name in known:
+            return known[kind + name]
         node = self.stages.next_state(name)
         device = known["input.x"].device
         return torch.zeros(concrete(node.shape, rows), dtype=node.dtype, device=device)

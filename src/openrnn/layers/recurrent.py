@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.backends.backend import Stepper
+from openrnn.backends.backend import Call, Stepper
 from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
@@ -127,20 +127,18 @@ class Recurrent(Layer):
             self.seen_features = sequence.features
         spec = self._state_spec(sequence, state)
         states = self._read_state(spec, sequence, state)
-        again = (
-            states if reset_to is None else self._read_state(spec, sequence, reset_to, ": reset_to")
-        )
+        initial = again = sequence.sort_states(states)
+        if reset_to is not None:
+            again = sequence.sort_states(self._read_state(spec, sequence, reset_to, ": reset_to"))
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
-        initial, reverse = sequence.begin(states, again, self.reverse), self.reverse
-        rows, final = run(
-            self.cell, parameters, sequence, initial, spec, reverse=reverse, every=every
-        )
+        asked = self.cell, parameters, sequence, spec, initial, again, self.reverse, every
+        rows, final = run(Call(*asked))
         of_steps = [sequence.with_data(data) for data in rows]
         return Scanned(
             of_steps[0],
-            spec.wrap(sequence.end(final, states, reverse)),
+            spec.wrap(sequence.unsort_states(final, states)),
             spec.wrap(tuple(s.write_states() for s in of_steps)) if every else None,
         )
 

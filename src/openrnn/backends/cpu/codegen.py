@@ -148,6 +148,7 @@ class _Source:
         yield "  active = now;"
         yield "  if (active == 0) continue;"
         yield "  const int64_t at = call.offsets[step_of(call, i)] + first;"
+        yield from indent(self._reset(plan))
         yield from indent(self._inside(plan, "count"))
         for label, buffer in plan.rows.items():
             if buffer.kind == "chunk":
@@ -179,7 +180,22 @@ class _Source:
                 f"call.initial[{place}], first + r, {now.size});"
             )
 
+    def _reset(self, plan: Plan) -> Iterator[str]:
+        for place, (now, _) in enumerate(plan.states.values()):
+            yield "for (int64_t r = 0; call.resets && !call.resets_after && r < active; r++)"
+            yield (
+                f"  if (call.resets[at + r]) begin_state({now.name} + r * padded({now.size}), "
+                f"call.again[{place}], first + r, {now.size});"
+            )
+
     def _leave(self, plan: Plan) -> Iterator[str]:
+        for place, (now, following) in enumerate(plan.states.values()):
+            yield "for (int64_t r = 0; call.resets_after && r < active; r++)"
+            yield (
+                f"  if (call.resets[at + r]) take_state({following.name} + r * "
+                f"padded({now.size}), aside ? nullptr : call.again[{place}], first + r, "
+                f"{now.size});"
+            )
         yield "const int64_t then = i + 1 < call.steps ? rows_at(call, i + 1, first, count) : 0;"
         for place, (now, following) in enumerate(plan.states.values()):
             yield "for (int64_t r = then; r < active && !aside; r++)"

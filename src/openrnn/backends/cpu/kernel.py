@@ -16,7 +16,7 @@ from openrnn.backends.cpu import build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
-from openrnn.backends.stepwise import Given, sort
+from openrnn.backends.stepwise import RESET, Given, sort
 from openrnn.errors import BackendError
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
@@ -36,9 +36,11 @@ def source(stages: Stages, states: tuple[str, ...]) -> str:
 
 
 class Kernel:
-    """See `staged.Scan`; `bundle` is that of the forward direction."""
+    """See `staged.Scan`; `forward` is what ran the step, if this is its gradient."""
 
-    def __init__(self, stages: Stages, states: tuple[str, ...], bundle: Bundle) -> None:
+    def __init__(self, stages: Stages, states: tuple[str, ...], forward: Kernel | None) -> None:
+        bundle = forward.bundle if forward else ()
+        self._is_backward = forward is not None
         phases, assembly, self._dtype = assemble(stages, states)
         self._library = build.load(generate(assembly, self._dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
@@ -76,7 +78,7 @@ class Kernel:
             for label, buffer in (plan.left | plan.outputs).items()
         }
         self._results_of_sums = [*phases.sums.items()]
-        self.bundle = tuple(
+        self.bundle: Bundle = tuple(
             (label, results[label][0]) for label in assembly.made if label.startswith("saved.")
         )
         self.saved += (_BUNDLE,) if self.bundle else ()
@@ -116,7 +118,7 @@ class Kernel:
         for evaluate in self._before:
             sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
-        size, words = dtype.itemsize, _header(steps, reverse, 0)
+        size, words = dtype.itemsize, _header(steps, reverse, self._is_backward)
         held = list[Any]()
         saved = known[_BUNDLE].data_ptr() if _BUNDLE in known else 0
         for label, fold, place in self._given:
@@ -141,8 +143,9 @@ class Kernel:
                   for label, any_layout in self._wholes]  # fmt: skip
         initial = [_plain(known[label], dtype) for _, label, *_ in self._states]
         final = [torch.empty(steps.most, columns, dtype=dtype) for *_, columns, _ in self._states]
+        again = self._again(known, steps)
         sums = [torch.empty(shape, dtype=dtype) for *_, shape, _ in self._sums]
-        for tensor in (*wholes, *initial, *final):
+        for tensor in (*wholes, *initial, *final, *again):
             words.append(0 if tensor is None else tensor.data_ptr())
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
@@ -164,7 +167,20 @@ class Kernel:
             name: tensor if stored == dtype else tensor.to(stored)
             for (name, *_, stored), tensor in zip(self._states, final, strict=True)
         }
+        if self._is_backward and steps.resets is not None:
+            for (name, *_, stored), tensor in zip(self._states, again, strict=True):
+                results[RESET + name] = tensor.to(stored)
         return results, last
+
+    def _again(self, known: dict[str, Any], steps: Steps) -> list[Any]:
+        """What the states become at a reset, or where the gradients of that are added up."""
+        if steps.resets is None:
+            return [None] * len(self._states)
+        if not self._is_backward:
+            return [_plain(known[RESET + name], self._dtype) for name, *_ in self._states]
+        return [
+            torch.zeros(steps.most, columns, dtype=self._dtype) for *_, columns, _ in self._states
+        ]
 
 
 class Standing:
@@ -201,9 +217,10 @@ class Standing:
         self._place = {label: number for number, label in enumerate(made, _HEADER + 1)}[output]
         calls = []
         for before, after in (self._states, self._states[::-1]):
-            words = _header(self._steps, False, 0)
+            words = _header(self._steps, False, False)
             tensors = [like, *made.values(), *wholes, *before.values(), *after.values()]
             words += [tensor.data_ptr() for tensor in tensors]
+            words += [0] * len(kernel._states)  # no resets
             for whole in wholes:
                 words += (0, 0, *whole.stride())[-2:]
             calls.append(array("q", words))
@@ -211,7 +228,7 @@ class Standing:
         packed = empty(1, run.packed_size_of(kernel._kernel), dtype)
         run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
         for call in calls:
-            call[_HEADER - 1] = packed.data_ptr()
+            call[_PACKED] = packed.data_ptr()
         self._packed = packed
         self._calls = [(call, call.buffer_info()[0]) for call in calls]
         self._turn = 0
@@ -234,16 +251,19 @@ class Standing:
         return result
 
 
-# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, and the
-# packed weights, or 0. Then come addresses.
-_HEADER = 8
+# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, packed
+# weights, resets, and whether these are behind the steps; 0 for none. Then come addresses.
+_HEADER, _PACKED = 10, 7
 _ONLY_X = ("input.x", None, None)
 
 
-def _header(steps: Steps, reverse: bool, packed: int) -> list[int]:
+def _header(steps: Steps, reverse: bool, is_backward: bool) -> list[int]:
     sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
     times = sizes, sizes + width * len(steps.sizes)
-    return [len(steps.sizes), reverse, torch.get_num_threads(), *pool(), *times, packed]
+    head = [len(steps.sizes), reverse, torch.get_num_threads(), *pool(), *times, 0]
+    if steps.resets is None:
+        return [*head, 0, 0]
+    return [*head, steps.resets.data_ptr(), is_backward]
 
 
 def _starts(bundle: Bundle) -> dict[str, int]:
@@ -288,17 +308,19 @@ def _spread(node: Node, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None
 
 
 @lru_cache(maxsize=1024)  # by the identity of the stages
-def _kernel(stages: Stages, states: tuple[str, ...], bundle: Bundle) -> Kernel | BackendError:
+def _kernel(
+    stages: Stages, states: tuple[str, ...], forward: Kernel | None
+) -> Kernel | BackendError:
     """A refusal is kept too: it would be the same the next time."""
     try:
-        return Kernel(stages, states, bundle)
+        return Kernel(stages, states, forward)
     except BackendError as error:
         return error
 
 
 def prepare(stages: Stages, states: tuple[str, ...], forward: Kernel | None = None) -> Kernel:
     """See `staged.Engine`."""
-    found = _kernel(stages, states, forward.bundle if forward else ())
+    found = _kernel(stages, states, forward)
     if isinstance(found, BackendError):
         raise BackendError(str(found)) from found
     return found

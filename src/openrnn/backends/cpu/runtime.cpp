@@ -587,12 +587,14 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
   call.pool_size = reinterpret_cast<PoolSize>(words[4]);
   call.sizes = reinterpret_cast<const int64_t*>(words[5]);
   call.offsets = reinterpret_cast<const int64_t*>(words[6]);
-  words += 8;
+  call.resets = reinterpret_cast<const bool*>(words[8]), call.resets_after = words[9];
+  words += 10;
   call.rows = reinterpret_cast<const real* const*>(words);
   call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
   call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);
   call.initial = reinterpret_cast<const real* const*>(words += kernel->wholes);
   call.final = reinterpret_cast<real* const*>(words += kernel->states);
+  call.again = reinterpret_cast<real* const*>(words += kernel->states);
   call.strides = words += kernel->states;
   call.over_rows = reinterpret_cast<const OverRows*>(words + 2 * kernel->wholes);
   return call;

@@ -306,6 +306,10 @@ struct Call {
   const real* const* wholes;   // inputs without rows
   const real* const* initial;  // states, (largest size, features); null for zeros
   real* const* final;
+  const bool* resets;          // for each row whether a reset is before it; null: for none
+  int64_t resets_after;        // going back: the state is a gradient, which is taken behind the step
+  real* const* again;          // at a reset, (largest size, features): the states, null for zeros,
+                               // or, going back, the sums of their gradients
   const int64_t* strides;      // of the last two dimensions of each of the inputs without rows
   const OverRows* over_rows;
 };
@@ -372,6 +376,13 @@ INLINE void begin_state(real* to, const real* initial, int64_t row, int64_t coun
     __builtin_memcpy(to, initial + row * count, count * sizeof(real));
   else
     __builtin_memset(to, 0, count * sizeof(real));
+}
+
+// The gradient of a state that a reset made: it goes into the sum, if there is one, and no further.
+INLINE void take_state(real* from, real* sum, int64_t row, int64_t count) {
+  if (sum != nullptr)
+    for (int64_t j = 0; j < count; j++) sum[row * count + j] += from[j];
+  __builtin_memset(from, 0, count * sizeof(real));
 }
 
 INLINE void copy(real* to, const real* from, int64_t count) {
