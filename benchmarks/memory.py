@@ -1,25 +1,29 @@
 """The memory that a layer holds between forward and backward.
 
 `python -m benchmarks.memory LSTM torch hydrology` measures one, in a process of its own, and prints
-bytes, or nothing where the system does not tell.
+bytes, or nothing where the system does not tell. `python -m benchmarks.memory long 100000 1000`
+trains once on that many steps, with a checkpoint every so many (0: none), and prints bytes and
+seconds.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
 import openrnn
 from benchmarks.agreement import results
 from benchmarks.shapes import SHAPES
-from benchmarks.table import Table, number
+from benchmarks.table import NOTHING, Table, number
 
 MEMORY_SHAPES = ("hydrology",)
 LIBRARIES = {"openrnn": openrnn, "torch": torch.nn}
@@ -79,6 +83,51 @@ def _resident() -> int | None:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+LONG = ((100_000, 0), (100_000, 1000), (1_000_000, 1000))  # steps, and those between checkpoints
+_LONG_SIZES = (1, 32, 64)  # batch, inputs, hidden
+
+
+def long(steps: int, checkpoint: int) -> tuple[int | None, float]:
+    """Bytes by which forward and backward of an LSTM make this process larger, and their seconds.
+
+    The input, and its gradient, are counted.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    batch, inputs, hidden = _LONG_SIZES
+    layer = openrnn.LSTM(inputs, hidden, checkpoint=checkpoint or None)
+    warm = torch.randn(2 * max(checkpoint, 1), batch, inputs, requires_grad=True)
+    layer(warm)[0].sum().backward()
+    before, begin = _resident(), perf_counter()
+    x = torch.randn(steps, batch, inputs, requires_grad=True)
+    layer(x)[0].sum().backward()
+    seconds = perf_counter() - begin
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return None if before is None else most - before, seconds
+
+
+def long_table() -> Table:
+    """Training on very long sequences, each in a process of its own."""
+    rows = []
+    for steps, checkpoint in LONG:
+        command = [sys.executable, "-m", "benchmarks.memory", "long", str(steps), str(checkpoint)]
+        run = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        size, seconds = run.stdout.split()
+        megabytes = number(None if size == "None" else float(size) / 1e6, 0)
+        rows.append((f"{steps:,}", str(checkpoint or NOTHING), megabytes, number(float(seconds))))
+    batch, inputs, hidden = _LONG_SIZES
+    return Table(
+        f"LSTM in training on very long sequences, B,I,H {batch},{inputs},{hidden}",
+        ("steps", "checkpoint every", "MB", "seconds"),
+        rows,
+        words=0,
+        notes=(
+            "Growth of the process at its largest, over one forward and backward on one thread. "
+            "The input, its gradient and the output are in it.",
+        ),
+    )
+
+
 def table(rows: Iterable[Row]) -> Table:
     """All rows."""
     return Table(
@@ -94,5 +143,8 @@ def table(rows: Iterable[Row]) -> Table:
 
 
 if __name__ == "__main__":
-    measured = held(*sys.argv[1:4])
-    print("" if measured is None else measured)
+    if sys.argv[1] == "long":
+        print(*long(int(sys.argv[2]), int(sys.argv[3])))
+    else:
+        measured = held(*sys.argv[1:4])
+        print("" if measured is None else measured)

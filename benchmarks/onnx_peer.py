@@ -14,6 +14,7 @@ from benchmarks.timing import Contender
 NAME = "ONNX Runtime"
 _OPSET = 17
 # ONNX stacks the gates of a weight in another order than torch: i, o, f, g and z, r, n.
+STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
 _ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
@@ -24,20 +25,41 @@ def available() -> bool:
 
 def contender(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender:
     """A call of a session that computes the output of torch's layer for x."""
+    session = _session(_model(layer, module), threads)
+    feed = {"x": x.detach().numpy()}
+    return lambda: session.run(["y"], feed)
+
+
+def stream(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender:
+    """A call that makes one step for x, (1, B, I), and keeps the state for the next."""
+    session = _session(_model(layer, module, states=STATES[layer]), threads)
+    feed = {"x": x.detach().numpy()}
+    for name in STATES[layer]:
+        feed[name] = torch.zeros(1, x.size(1), module.hidden_size).numpy()
+    names = [f"{name}_n" for name in STATES[layer]]
+
+    def step() -> Any:
+        output, *final = session.run(["y", *names], feed)
+        feed.update(zip(STATES[layer], final, strict=True))
+        return [output]
+
+    return step
+
+
+def _session(model: Any, threads: int) -> Any:
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Its threads wait busily within a call, and not while the other contenders run.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = runtime.InferenceSession(
-        _model(layer, module).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    return runtime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    feed = {"x": x.detach().numpy()}
-    return lambda: session.run(["y"], feed)
 
 
-def _model(layer: str, module: nn.RNNBase) -> Any:
+def _model(layer: str, module: nn.RNNBase, states: tuple[str, ...] = ()) -> Any:
+    """`states` come in and go out, of one layer in one direction; else they begin with zeros."""
     onnx = import_module("onnx")
     helper = onnx.helper
     directions = 2 if module.bidirectional else 1
@@ -55,7 +77,8 @@ def _model(layer: str, module: nn.RNNBase) -> Any:
             constants.append(onnx.numpy_helper.from_array(value.numpy(), name))
         raw, turned = f"raw{number}", f"turned{number}"
         output = "y" if number == module.num_layers - 1 else f"y{number}"
-        nodes.append(helper.make_node(layer, [last, *names], [raw], **options))
+        given, gives = [last, *names, *([""] * bool(states)), *states], [f"{s}_n" for s in states]
+        nodes.append(helper.make_node(layer, given, [raw, *gives], **options))
         if directions == 1:
             nodes.append(helper.make_node("Squeeze", [raw, "form"], [output]))
         else:
@@ -68,7 +91,13 @@ def _model(layer: str, module: nn.RNNBase) -> Any:
     outside = helper.make_tensor_value_info(
         "y", onnx.TensorProto.FLOAT, ["T", "B", directions * module.hidden_size]
     )
-    graph = helper.make_graph(nodes, layer, [inside], [outside], constants)
+    kept = ["1", "B", module.hidden_size]
+    kind = onnx.TensorProto.FLOAT
+    begin, end = (
+        [helper.make_tensor_value_info(f"{name}{suffix}", kind, kept) for name in states]
+        for suffix in ("", "_n")
+    )
+    graph = helper.make_graph(nodes, layer, [inside, *begin], [outside, *end], constants)
     opset = helper.make_opsetid("", _OPSET)
     return helper.make_model(graph, opset_imports=[opset], ir_version=8)
 

@@ -10,13 +10,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import accuracy, custom, layers, memory, packed
+from benchmarks import accuracy, custom, layers, memory, packed, reset, stream
 from benchmarks.shapes import LAYERS, SHAPES
 from benchmarks.table import Table
 from benchmarks.targets import Measured
 from benchmarks.timing import QUICK, Effort
 
-PARTS = ("layers", "custom", "packed", "accuracy", "memory")
+PARTS = ("layers", "custom", "packed", "reset", "stream", "accuracy", "memory")
 QUICK_SHAPE = "seed"
 Row = TypeVar("Row")
 
@@ -89,6 +89,20 @@ def run(plan: Plan, peak: float, measured: Measured, console: Console) -> Iterat
         ])  # fmt: skip
         if measured.packed:
             yield packed.table(measured.packed)
+    if plan.has("reset") and "LSTM" in names:
+        measured.reset = _rows(console, [
+            partial(reset.compare, shape, count, effort)
+            for shape in plan.on(reset.RESET_SHAPES) for count in threads
+        ])  # fmt: skip
+        if measured.reset:
+            yield reset.table(measured.reset)
+    if plan.has("stream"):
+        measured.stream = _rows(console, [
+            partial(stream.compare, name, shape, count, effort)
+            for name in names for shape in plan.on(stream.STREAM_SHAPES) for count in threads
+        ])  # fmt: skip
+        if measured.stream:
+            yield stream.table(measured.stream)
     if plan.has("accuracy"):
         trained = tuple(name for name, shape in SHAPES.items() if shape.training)
         measured.accuracy = _rows(console, [
@@ -103,6 +117,8 @@ def run(plan: Plan, peak: float, measured: Measured, console: Console) -> Iterat
         ])  # fmt: skip
         if measured.memory:
             yield memory.table(measured.memory)
+        if plan.complete:
+            yield memory.long_table()
 
 
 def _rows(console: Console, calls: list[partial[Row]]) -> list[Row]:

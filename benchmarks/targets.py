@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks import accuracy, custom, layers, memory, packed
+from benchmarks import accuracy, custom, layers, memory, packed, reset, stream
 from benchmarks.table import NOTHING, Table
 
 PEAK_SHAPES = ("hydrology", "speech", "wide")
@@ -19,13 +19,16 @@ class Measured:
     layers: list[layers.Row] = field(default_factory=list)
     custom: list[custom.Row] = field(default_factory=list)
     packed: list[packed.Row] = field(default_factory=list)
+    reset: list[reset.Row] = field(default_factory=list)
+    stream: list[stream.Row] = field(default_factory=list)
     accuracy: list[accuracy.Row] = field(default_factory=list)
     memory: list[memory.Row] = field(default_factory=list)
 
     def differing(self) -> bool:
         """Whether any two results disagree."""
-        times = [*(row.ms for row in self.custom), *(row.ms for row in self.packed)]
-        return None in times or any(row.differing for row in self.layers)
+        rows = (*self.custom, *self.packed, *self.reset)
+        differing = any(row.differing for row in (*self.layers, *self.stream))
+        return differing or any(row.ms is None for row in rows)
 
 
 def means(rows: Iterable[layers.Row]) -> list[str]:
@@ -83,6 +86,12 @@ def table(measured: Measured) -> Table:
     add("custom cells: LSTM's time", [(row.times_lstm, at) for row, at in cells], 1.5, most=True)
     lengths = [(row.ratio, f"{row.shape}, {_threads(row.threads)}") for row in measured.packed]
     add("packed LSTM training, each", lengths, 5.0)
+    shares = [(row.of_padded, f"{row.shape}, {_threads(row.threads)}") for row in measured.packed]
+    add("lengths=, of all steps' time", shares, 0.65, most=True)
+    resets = [(row, f"{row.shape}, {_threads(row.threads)}") for row in measured.reset]
+    add("resets, of the time without", [(r.times_without, at) for r, at in resets], 1.05, most=True)
+    steps = [(r.ratio_to_best, f"{r.layer}, {_threads(r.threads)}") for r in measured.stream]
+    add("one step after another, to the best peer", steps, 1.0)
     errors = [(row.largest, f"{row.layer}, {row.shape}") for row in measured.accuracy]
     add("error, in units of torch's", errors, 2.0, most=True)
     columns = ("target", "worst found at", "wanted", "reached", "met")

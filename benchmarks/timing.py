@@ -35,13 +35,18 @@ QUICK = Effort(seconds=0, turn=0)
 
 def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, float]:
     """The median time of a call of each, in milliseconds, in alternating turns."""
+    return {name: statistics.median(found) for name, found in times(contenders, effort).items()}
+
+
+def times(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, list[float]]:
+    """The time of each call of each, in milliseconds, in alternating turns."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     end, turns = time.perf_counter() + effort.seconds, 0
     while turns < effort.turns or time.perf_counter() < end:
         for name, contender in contenders.items():
             seconds[name] += _turn(contender, effort.turn)
         turns += 1
-    return {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+    return {name: [1000 * value for value in values] for name, values in seconds.items()}
 
 
 def _turn(contender: Contender, seconds: float) -> list[float]:

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 DISCOUNT = 0.99
 GAE_LAMBDA = 0.95
 CLIP = 0.2
+REWARD_SCALE = 0.05
 ENTROPY_BONUS = 0.01
 VALUE_WEIGHT = 0.5
 GRADIENT_NORM = 0.5
@@ -126,7 +127,7 @@ class Player:
             distribution = self.agent.act(features)
             action = distribution.sample()
             observation, reward, terminated, truncated, info = self.envs.step(action.numpy())
-            reward = torch.from_numpy(reward).float()
+            reward = torch.from_numpy(reward).float() * REWARD_SCALE
             ended = torch.from_numpy(terminated | truncated)
             self.steps += len(ended)
             if truncated.any():

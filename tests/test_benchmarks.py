@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import accuracy, custom, flax_peer, layers, onnx_peer, packed, targets
+from benchmarks import (
+    accuracy,
+    custom,
+    flax_peer,
+    layers,
+    onnx_peer,
+    packed,
+    reset,
+    stream,
+    targets,
+)
 from benchmarks.agreement import agree, results
 from benchmarks.run import Plan
 from benchmarks.shapes import LAYERS, Shape
@@ -29,7 +39,7 @@ def test_the_command_writes_all_tables(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     text = page.read_text()
     headings = [line[3:].split()[0] for line in text.splitlines() if line.startswith("## ")]
-    assert headings == ["openrnn", "Custom", "LSTM", "Error", "Memory", "Targets"]
+    assert headings == ["openrnn", "Custom", "LSTM", "LSTM", "One", "Error", "Memory", "Targets"]
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| LSTM | seed |")]
     assert len(rows) == 4 + 2  # two modes with 1 and 2 threads; error and memory
     assert all(float(row[-2]) > 0 for row in rows[:4])
@@ -111,6 +121,20 @@ def test_an_error_is_in_units_of_the_peers() -> None:
     assert 0 < row.together <= row.largest
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_stream_is_compared_with_all_that_are_there(layer: str) -> None:
+    row = stream.compare(layer, "stream", 1, QUICK)
+    assert not row.differing
+    peers = {stream.OURS, stream.TORCH} | {onnx_peer.NAME for _ in "1" if onnx_peer.available()}
+    assert row.median.keys() == row.slowest.keys() == peers
+
+
+def test_resets_are_compared_with_a_loop_that_computes_the_same() -> None:
+    row = reset.compare("seed", 1, QUICK)
+    assert row.ms is not None
+    assert row.ms.keys() == {"reset", "none", "loop"}
+
+
 def test_medians_alternate() -> None:
     calls: list[str] = []
     contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
@@ -135,13 +159,16 @@ def test_only_all_of_it_is_complete() -> None:
 def test_tables_fit_into_a_terminal() -> None:
     """No word is cut, with the longest names and the largest figures."""
     ms = dict.fromkeys((layers.OURS, *layers.PEERS, "auto", "eager", "LSTM", "ours", "torch"), 9e3)
-    ms["padded"] = 9e3
+    ms |= dict.fromkeys(("padded", "lengths", "reset", "none", "loop"), 9e3)
+    latency = dict.fromkeys((stream.OURS, *stream.PEERS), 9e4)
     row = layers.Row("LSTM", "bidirectional", "inference", 2, ms, frozenset(), 1)
     error = accuracy.Row("LSTM", "bidirectional", 1, "gradient of weight_ih_l0_reverse", 1)
     tables = [
         layers.table([row]),
         custom.table([custom.Row("LayerNormLSTMCell", "series", 2, ms)]),
         packed.table([packed.Row("series", 2, 0.5, ms)]),
+        reset.table([reset.Row("series", 2, ms)]),
+        stream.table([stream.Row("LSTM", "stream", 2, latency, latency, frozenset())]),
         accuracy.table([error]),
         targets.table(targets.Measured(layers=[row], accuracy=[error])),
     ]

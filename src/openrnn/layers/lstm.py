@@ -22,6 +22,10 @@ class LSTM(DropIn):
     `bias_ih_l0`, `bias_hh_l0` and, projected, `weight_hr_l0`, with `_reverse` behind for the
     backward direction.
 
+    It is called as `layer(input, hx, *, lengths=None, reset=None, reset_to=None,
+    return_states=False)`; `Layer.forward` tells of these. The states of all steps are
+    (T, D·L, B, H).
+
     Args:
         input_size: features I of each x_t, ≥ 1.
         hidden_size: units H, ≥ 1.

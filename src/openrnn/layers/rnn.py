@@ -19,6 +19,10 @@ class RNN(DropIn):
     here are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, with `_reverse` behind for
     the backward direction.
 
+    It is called as `layer(input, hx, *, lengths=None, reset=None, reset_to=None,
+    return_states=False)`; `Layer.forward` tells of these. The states of all steps are
+    (T, D·L, B, H).
+
     Args:
         input_size: features I of each x_t, ≥ 1.
         hidden_size: units H, ≥ 1.
