@@ -291,7 +291,7 @@ def test_no_gradient_crosses_a_cut(reverse: bool, backend: str) -> None:
         assert all((g == 0).all() for g in of_states[2:])
 
 
-@each_backend
+@compiled
 @pytest.mark.parametrize("place", range(5), ids=["output", "h_n", "c_n", "h", "c"])
 @directions
 def test_gradient_of_one_result_alone(reverse: bool, place: int, backend: str) -> None:
@@ -308,22 +308,41 @@ def test_gradient_of_one_result_alone(reverse: bool, place: int, backend: str) -
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
+@compiled
+@pytest.mark.parametrize("wanted", ["x", "state", "reset_to", "parameters"])
+def test_gradients_of_some_tensors_alone(wanted: str, backend: str) -> None:
+    case = CASES["lengths and reset to a state"]
+    gradients = []
+    for each in ("eager", backend):
+        cell, x, (state, again) = make("LSTMCell", case)
+        layer = Called(Recurrent(cell, backend=each), case, every=False).requires_grad_(False)
+        named = {"x": (x,), "state": state, "reset_to": again, "parameters": layer.parameters()}
+        tensors = tuple(named[wanted])
+        for tensor in tensors:
+            tensor.requires_grad_()
+        output, ((h_n, c_n),) = layer(x, (state, again))
+        loss = output.square().sum() + (h_n * c_n).sum()
+        gradients.append(torch.autograd.grad(loss, tensors))
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("count", "hidden"), [(150, HIDDEN), (2, 96)], ids=["blocks of rows", "threads share rows"]
+)
 @directions
-@pytest.mark.parametrize("name", ["LSTMCell", "RNNCell relu"])
-def test_many_sequences(name: str, reverse: bool, threads: int) -> None:
-    """More rows than a kernel runs at once, and more threads than one."""
-    count, steps = 150, 20
+def test_threads(reverse: bool, count: int, hidden: int, threads: int) -> None:
+    steps = 20
     lengths = torch.randint(0, steps + 1, (count,))
     case = Case(lengths, torch.rand(steps, count) < 0.2, STATE)
-    cell = CELLS[name](INPUT, HIDDEN)
+    cell = openrnn.LSTMCell(INPUT, hidden)
     x, given = torch.randn(steps, count, INPUT), (states(cell, count), states(cell, count))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         eager, kernel = (
             evaluate(
-                Called(Recurrent(cell, reverse=reverse, backend=each), case, True),
+                Called(Recurrent(cell, reverse=reverse, backend=each), case, every=True),
                 x,
                 given,
                 torch.float64,

@@ -71,8 +71,15 @@ def run(engine: Engine, call: Call) -> tuple[States, States]:
     return make_ready(engine, call)()
 
 
-def make_ready(engine: Engine, call: Call) -> Callable[[], tuple[States, States]]:
+def make_ready(
+    engine: Engine, call: Call, *, watched: bool = False
+) -> Callable[[], tuple[States, States]]:
     """All of a call that can be refused: what is returned runs it.
+
+    Args:
+        engine: what runs the stages.
+        call: what is asked.
+        watched: the values of `Program.watched` follow the states.
 
     Raises:
         CellError: the cell cannot be traced.
@@ -83,9 +90,12 @@ def make_ready(engine: Engine, call: Call) -> Callable[[], tuple[States, States]
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     data = sequence.data
     program, tensors = program_of(cell, parameters, spec, data.size(-1), data.dtype, data.device)
-    none = (None,) * len(spec.names)
+    if watched:
+        program = program.watched
+    none = (None,) * len(program.states)
     again = none if sequence.resets is None else reset_to or none
-    inputs = [data.flatten(0, -2), *(state or none), *again, *tensors.values()]
+    begin = [(*(given or none), *none)[: len(none)] for given in (state, again)]
+    inputs = [data.flatten(0, -2), *begin[0], *begin[1], *tensors.values()]
     _check_devices(type(cell).__name__, data.device, inputs)
     if torch.is_grad_enabled():
         wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])

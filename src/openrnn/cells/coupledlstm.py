@@ -56,10 +56,10 @@ class CoupledLSTMCell(Cell):
     states = ("h", "c")
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        f, g, o = (
+        a_f, a_g, a_o = (
             F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         ).chunk(3, dim=-1)
-        f = torch.sigmoid(f)
-        c = f * c + (1 - f) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        f, g, o = torch.sigmoid(a_f), torch.tanh(a_g), torch.sigmoid(a_o)
+        c = f * c + (1 - f) * g
+        h = o * torch.tanh(c)
         return h, c

@@ -74,9 +74,11 @@ class LayerNormLSTMCell(LayerNormCell):
     norm_c: nn.LayerNorm
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = (
+        a_i, a_f, a_g, a_o = (
             self.norm_ih(F.linear(x, self.weight_ih)) + self.norm_hh(F.linear(h, self.weight_hh))
         ).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * self.drop(torch.tanh(g))
-        h = torch.sigmoid(o) * torch.tanh(self.norm_c(c))
+        i, f, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.sigmoid(a_o)
+        g = self.drop(torch.tanh(a_g))
+        c = f * c + i * g
+        h = o * torch.tanh(self.norm_c(c))
         return h, c

@@ -59,9 +59,11 @@ class LSTMCell(Cell):
     states = ("h", "c")
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = (
+        a_i, a_f, a_g, a_o = (
             F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         ).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * self.drop(torch.tanh(g))
-        h = torch.sigmoid(o) * torch.tanh(c)
+        i, f, o = torch.sigmoid(a_i), torch.sigmoid(a_f), torch.sigmoid(a_o)
+        g = self.drop(torch.tanh(a_g))
+        c = f * c + i * g
+        h = o * torch.tanh(c)
         return h, c

@@ -53,6 +53,6 @@ class MinGRUCell(InputGatedCell):
     gates = ("z", "n")
 
     def step(self, x: Tensor, h: Tensor) -> tuple[Tensor]:
-        z, n = self.sums(x)
-        z = torch.sigmoid(z)
+        a_z, n = self.sums(x)
+        z = torch.sigmoid(a_z)
         return ((1 - z) * h + z * n,)

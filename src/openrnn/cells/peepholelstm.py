@@ -73,10 +73,12 @@ class PeepholeLSTMCell(Cell):
         self.reset_parameters()
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = (
+        a_i, a_f, a_g, a_o = (
             F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         ).chunk(4, dim=-1)
         p_i, p_f, p_o = self.peephole.chunk(3)
-        c = torch.sigmoid(f + p_f * c) * c + torch.sigmoid(i + p_i * c) * torch.tanh(g)
-        h = torch.sigmoid(o + p_o * c) * torch.tanh(c)
+        i, f, g = torch.sigmoid(a_i + p_i * c), torch.sigmoid(a_f + p_f * c), torch.tanh(a_g)
+        c = f * c + i * g
+        o = torch.sigmoid(a_o + p_o * c)
+        h = o * torch.tanh(c)
         return h, c

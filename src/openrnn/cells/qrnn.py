@@ -84,7 +84,10 @@ class QRNNCell(InputGatedCell):
         return f"{super().extra_repr()}, pooling={self.pooling!r}"
 
     def step(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        z, f, *o = self.sums(x)
-        f = torch.sigmoid(f)
-        pool = f * states[-1] + (1 - f) * torch.tanh(z)
-        return (torch.sigmoid(o[0]) * pool, pool) if self.pooling == "fo" else (pool,)
+        a_z, a_f, *a_o = self.sums(x)
+        z, f = torch.tanh(a_z), torch.sigmoid(a_f)
+        pool = f * states[-1] + (1 - f) * z
+        if self.pooling == "f":
+            return (pool,)
+        o = torch.sigmoid(a_o[0])
+        return o * pool, pool

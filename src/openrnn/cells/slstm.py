@@ -104,11 +104,12 @@ class SLSTMCell(Cell):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         heads = h.reshape(-1, *self.weight_hh.shape[1:3])  # (B, K, D)
         recurrent = torch.einsum("gked,bkd->bgke", self.weight_hh, heads).flatten(1)  # (B, 4·H)
-        i, f, z, o = (F.linear(x, self.weight_ih, self.bias_ih) + recurrent).chunk(4, dim=-1)
-        f = F.logsigmoid(f) + m
-        m = torch.where(n == 0, i, torch.maximum(f, i))
-        i = torch.exp(i - m)
-        f = torch.exp((f - m).clamp(max=0))  # above 0 only where n = 0, which it must not overflow
-        c = f * c + i * torch.tanh(z)
+        a_i, a_f, a_z, a_o = (F.linear(x, self.weight_ih, self.bias_ih) + recurrent).chunk(4, -1)
+        a_f = F.logsigmoid(a_f) + m
+        m = torch.where(n == 0, a_i, torch.maximum(a_f, a_i))
+        i = torch.exp(a_i - m)
+        f = torch.exp((a_f - m).clamp(max=0))  # above 0 only where n = 0: it must not overflow
+        z, o = torch.tanh(a_z), torch.sigmoid(a_o)
+        c = f * c + i * z
         n = f * n + i
-        return torch.sigmoid(o) * c / n, c, n, m
+        return o * c / n, c, n, m

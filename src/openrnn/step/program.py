@@ -21,7 +21,7 @@ from openrnn.state import StateSpec
 from openrnn.step.glance import Glance
 from openrnn.step.gradient import Gradient, gradient
 from openrnn.step.graph import Graph
-from openrnn.step.shape import features
+from openrnn.step.shape import batch_dim, features
 from openrnn.step.split import Stages, split
 from openrnn.step.trace import trace
 
@@ -46,6 +46,25 @@ class Program:
     def fused(self) -> Program:
         """The same for a backend with fused loops."""
         return Program(self.graph, fused=True)
+
+    @cached_property
+    def watched(self) -> Program:
+        """The same, with each value of a step that the cell has a name for as one more state.
+
+        No step reads these. Of values with the same name it is the last.
+        """
+        taken = {label for label, _ in self.graph.outputs}
+        named = {
+            f"state.{node.name}": index
+            for index, node in enumerate(self.graph.nodes)
+            if node.name is not None
+            and node.op != "input"
+            and node.dtype.is_floating_point
+            and batch_dim(node.shape) == 0
+        }
+        added = [(label, index) for label, index in named.items() if label not in taken]
+        graph = Graph(self.graph.nodes, (*self.graph.outputs, *added))
+        return Program(graph, fused=self._fuse)
 
     def training(self, wanted: frozenset[str], *, every: bool = False) -> tuple[Stages, Stages]:
         """The stages forward, with what is kept, and backward, for these gradients.
