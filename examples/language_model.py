@@ -41,6 +41,7 @@ LONGEST = 100  # words of a sentence; what is longer is cut
 # What a model is trained or tested on: sentences, each between two EOS, or a long text (words, B).
 Part: TypeAlias = list[Tensor] | Tensor
 Parts: TypeAlias = dict[str, Part]  # training, validation and perhaps test
+Learn: TypeAlias = Callable[[Tensor], None]
 
 
 class Settings(NamedTuple):
@@ -111,16 +112,13 @@ def text_losses(model: LanguageModel, text: Tensor, steps: int) -> Iterator[Tens
         state = tuple(tensor.detach() for tensor in state)
 
 
-def perplexity(
-    model: LanguageModel, part: Part, batch: int, learn: Callable[[Tensor], None] | None = None
-) -> float:
-    """Of all words of a part. With `learn`, which gets the losses of each batch, in training."""
-    training = learn is not None
-    model.train(training)
+def perplexity(model: LanguageModel, part: Part, batch: int, learn: Learn | None = None) -> float:
+    """That of a part; while the model learns from each batch's losses, if `learn` is given."""
+    model.train(learn is not None)
     long = isinstance(part, Tensor)
     losses = text_losses(model, part, STEPS) if long else sentence_losses(model, part, batch)
     total, count = 0.0, 0
-    with torch.set_grad_enabled(training):
+    with torch.set_grad_enabled(learn is not None):
         for loss in losses:
             if learn is not None:
                 learn(loss)
@@ -181,14 +179,13 @@ def write_sentence(model: LanguageModel, vocabulary: list[str], temperature: flo
     return " ".join(written)
 
 
-def read_file(option: str, path: Path) -> str:
+def read_file(path: Path, option: str, remedy: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise click.UsageError(
-            f"{option}: expected a text file in UTF-8, got '{path}': {reason}. "
-            "Give the path of one that can be read"
+            f"{option}: expected a text file in UTF-8, got '{path}': {reason}. {remedy}"
         ) from None
 
 
@@ -221,7 +218,9 @@ def prepare_sentences(file: Path | None) -> tuple[list[str], Parts]:
 
     A sentence that comes again, wherever it is, is left out, so none is in both parts.
     """
-    pieces = split_paragraphs(read_file("--text", file)) if file else read_manual()
+    pieces = read_manual()
+    if file is not None:
+        pieces = split_paragraphs(read_file(file, "--text", "Give the path of a text"))
     seen: set[tuple[str, ...]] = set()
     groups = []
     for piece in pieces:
@@ -254,7 +253,8 @@ def prepare_ptb(folder: Path, batch: int) -> tuple[list[str], Parts]:
     texts = {}
     for name, file in (("training", "train"), ("validation", "valid"), ("test", "test")):
         path = folder / f"ptb.{file}.txt"
-        lines = read_file("--dataset ptb", path).splitlines()
+        remedy = "Give the folder of ptb.train.txt, ptb.valid.txt and ptb.test.txt"
+        lines = read_file(path, "--dataset ptb", remedy).splitlines()
         texts[name] = [word for line in lines for word in (*line.split(), EOS)]
         if len(texts[name]) < 2 * batch:
             raise click.UsageError(
@@ -271,25 +271,17 @@ def prepare_ptb(folder: Path, batch: int) -> tuple[list[str], Parts]:
     return list(vocabulary), parts
 
 
-PATH = click.Path(path_type=Path)
+PATH, POSITIVE = click.Path(path_type=Path), click.FloatRange(0, min_open=True)
 
 
 @click.command()
 @click.option("--text", type=PATH, metavar="FILE", help="A text. [default: Python's manual]")
 @click.option(
-    "--dataset",
-    type=(click.Choice(["ptb"]), PATH),
-    metavar="ptb DIR",
-    help="The folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt.",
+    "--dataset", type=(click.Choice(["ptb"]), PATH), metavar="ptb DIR", help="Folder of ptb.*.txt."
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: 10, or 13 with ptb]")
 @click.option("--units", type=click.IntRange(1), help="[default: 128, or 200 with ptb]")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0, min_open=True),
-    default=0.7,
-    help="The nearer to 0, the likelier are the words that it writes. [default: 0.7]",
-)
+@click.option("--temperature", type=POSITIVE, default=0.7, help="Low: likely words. [default: 0.7]")
 @click.option("--seed", type=int, default=0, help="Of all random numbers. [default: 0]")
 def main(
     text: Path | None,
@@ -305,9 +297,8 @@ def main(
     torch.manual_seed(seed)
     settings = PTB if dataset else SENTENCES
     settings = settings._replace(epochs=epochs or settings.epochs, units=units or settings.units)
-    vocabulary, parts = (
-        prepare_ptb(dataset[1], settings.batch) if dataset else prepare_sentences(text)
-    )
+    corpus = prepare_ptb(dataset[1], settings.batch) if dataset else prepare_sentences(text)
+    vocabulary, parts = corpus
     print(f"A vocabulary of {len(vocabulary):,} words\n")
     print("part            words   unknown   perplexity of the unigram model")
     for name, part in parts.items():
@@ -320,8 +311,8 @@ def main(
         print(f"\nperplexity in test: {perplexity(model, parts['test'], settings.batch):.1f}")
     print(f"\nwritten at temperature {temperature:g}:")
     for _ in range(5):
-        written = write_sentence(model, vocabulary, temperature)
-        print(textwrap.fill(written, 78, initial_indent="- ", subsequent_indent="  "))
+        written = f"- {write_sentence(model, vocabulary, temperature)}"
+        print(textwrap.fill(written, 79, subsequent_indent="  "))
 
 
 if __name__ == "__main__":

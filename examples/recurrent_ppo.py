@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from gymnasium import wrappers
 from gymnasium.vector import AutoresetMode, VectorEnv
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
@@ -91,9 +90,7 @@ def make_environments(count: int) -> VectorEnv:
     def hide_velocities(env: gymnasium.Env) -> gymnasium.Env:
         low, high = env.observation_space.low[::2], env.observation_space.high[::2]
         space = gymnasium.spaces.Box(low, high)  # of the cart's position and the pole's angle
-        return wrappers.TransformObservation(env, lambda observation: observation[::2], space)
-
-    def rescale(env: gymnasium.Env) -> gymnasium.Env:
+        env = wrappers.TransformObservation(env, lambda observation: observation[::2], space)
         # A step turns the pole by hundredths of a radian, which a network would hardly see.
         return wrappers.RescaleObservation(env, np.float32(-10), np.float32(10))
 
@@ -104,7 +101,7 @@ def make_environments(count: int) -> VectorEnv:
         # The step that ends an episode returns the first observation of the next one. Gymnasium's
         # default spends another step on that, which belongs to no episode.
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        wrappers=[hide_velocities, rescale, wrappers.RecordEpisodeStatistics],
+        wrappers=[hide_velocities, wrappers.RecordEpisodeStatistics],
     )
 
 
@@ -191,14 +188,13 @@ def remember_step_by_step(memory: openrnn.GRU, rollout: Rollout) -> Tensor:
     return torch.cat(features)
 
 
-Way = Callable[[openrnn.GRU, Rollout], Tensor]
-
-
 def make_optimizer(agent: Agent) -> Optimizer:
     return Adam(agent.parameters(), lr=LEARNING_RATE, eps=1e-5)
 
 
-def update(agent: Agent, optimizer: Optimizer, rollout: Rollout, way: Way = remember) -> None:
+def update(
+    agent: Agent, optimizer: Optimizer, rollout: Rollout, way: Callable[..., Tensor] = remember
+) -> None:
     advantages = rollout.advantages - rollout.advantages.mean()
     advantages /= advantages.std() + 1e-8
     for _ in range(EPOCHS):
@@ -215,32 +211,33 @@ def update(agent: Agent, optimizer: Optimizer, rollout: Rollout, way: Way = reme
         optimizer.step()
 
 
-def time_updates(agent: Agent, rollout: Rollout, times: int = 7) -> list[float]:
+def time_updates(agent: Agent, rollout: Rollout, times: int = 7) -> tuple[float, float]:
     """Median seconds of an update: in one call, and step by step."""
     ways = (remember, remember_step_by_step)
     torch.testing.assert_close(*(way(agent.memory, rollout) for way in ways))
-    seconds: dict[str, list[float]] = {way.__name__: [] for way in ways}
-    for _ in range(1 + times):
-        for way in ways:  # by turns, so that both meet the same machine
-            learner = copy.deepcopy(agent)
-            optimizer = make_optimizer(learner)
-            start = time.perf_counter()
-            update(learner, optimizer, rollout, way)
-            seconds[way.__name__].append(time.perf_counter() - start)
-    return [statistics.median(taken[1:]) for taken in seconds.values()]  # the first may compile
+    seconds = np.empty((1 + times, 2))
+    for turn, column in np.ndindex(seconds.shape):  # by turns: both meet the same machine
+        learner = copy.deepcopy(agent)
+        optimizer = make_optimizer(learner)
+        start = time.perf_counter()
+        update(learner, optimizer, rollout, ways[column])
+        seconds[turn, column] = time.perf_counter() - start
+    one_call, step_by_step = np.median(seconds[1:], axis=0)  # the first turn may compile
+    return one_call, step_by_step
 
 
 def draw(path: Path, steps: list[int], returns: list[float]) -> None:
     counts = range(1, 1 + len(returns))
     means = [statistics.fmean(returns[max(0, n - RECENT) : n]) for n in counts]
+    # Figure and not pyplot: no window.
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # no window
     axes = figure.subplots()
     axes.axhline(HIGHEST, color="#6b7280", lw=0.8, ls="--", label="the highest possible")
     axes.plot(steps, returns, "o", color="#9ca3af", ms=3, mew=0, alpha=0.6, label="an episode")
     axes.plot(steps, means, color="#d1495b", lw=2, label=f"mean of the last {RECENT}")
     axes.set(xlabel="environment steps", ylabel="episode return", ylim=(0, 1.05 * HIGHEST))
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("Recurrent PPO on CartPole-v1 with hidden velocities", loc="left")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -277,8 +274,8 @@ def main(updates: int, envs: int, steps: int, seed: int, out: Path) -> None:
     draw(out, player.ends, player.returns)
     one_call, step_by_step = time_updates(agent, rollout)
     table = Table("Measured", "Result")
-    table.add_row(f"Mean return, first {RECENT} episodes", show_mean(player.returns[:RECENT]))
-    table.add_row(f"Mean return, last {RECENT} episodes", show_mean(player.returns[-RECENT:]))
+    for when, returns in (("first", player.returns[:RECENT]), ("last", player.returns[-RECENT:])):
+        table.add_row(f"Mean return, {when} {RECENT} episodes", show_mean(returns))
     table.add_row("Time of an update, in one call", f"{1000 * one_call:.0f} ms")
     table.add_row("The same update, step by step", f"{1000 * step_by_step:.0f} ms")
     table.add_row("Ratio", f"{step_by_step / one_call:.1f}")

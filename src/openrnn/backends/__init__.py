@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from torch import Tensor, nn
 
 from openrnn.backends import auto, cpu, eager, reference
@@ -10,7 +14,7 @@ from openrnn.binding import Parameters
 from openrnn.errors import BackendError
 from openrnn.state import StateSpec
 
-__all__ = ["BACKENDS", "Backend", "Stepper", "check", "resolve", "stepper"]
+__all__ = ["BACKENDS", "Backend", "Stepper", "check", "instead", "resolve", "stepper"]
 
 BACKENDS: dict[str, Backend] = {
     "auto": auto.run,
@@ -40,5 +44,19 @@ def check(name: str) -> str:
 
 
 def resolve(name: str) -> Backend:
-    """The backend of this name."""
-    return BACKENDS[name]
+    """The backend of this name, or the one that stands in for all."""
+    instead = _INSTEAD.get()
+    return BACKENDS[name] if instead is None else instead
+
+
+@contextmanager
+def instead(backend: Backend) -> Iterator[None]:
+    """Inside, this backend stands in for all others, in this thread."""
+    before = _INSTEAD.set(backend)
+    try:
+        yield
+    finally:
+        _INSTEAD.reset(before)
+
+
+_INSTEAD: ContextVar[Backend | None] = ContextVar("_INSTEAD", default=None)

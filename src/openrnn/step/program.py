@@ -21,7 +21,7 @@ from openrnn.state import StateSpec
 from openrnn.step.glance import Glance
 from openrnn.step.gradient import Gradient, gradient
 from openrnn.step.graph import Graph
-from openrnn.step.shape import batch_dim, features
+from openrnn.step.shape import Batch, features
 from openrnn.step.split import Stages, split
 from openrnn.step.trace import trace
 
@@ -60,7 +60,8 @@ class Program:
             if node.name is not None
             and node.op != "input"
             and node.dtype.is_floating_point
-            and batch_dim(node.shape) == 0
+            and len(node.shape) == 2
+            and node.shape[0] == Batch()
         }
         added = [(label, index) for label, index in named.items() if label not in taken]
         graph = Graph(self.graph.nodes, (*self.graph.outputs, *added))
