@@ -163,8 +163,8 @@ def test_time_that_is_up_is_no_failure(
 
 def test_advantages_by_their_definition(example: ModuleType) -> None:
     """A sum over the steps that are left in the episode, of each one's surprise."""
-    rewards, values = torch.randn(2, 12, 3, dtype=torch.float64).unbind()
-    after = torch.randn(3, dtype=torch.float64)
+    rewards, values = torch.randn(2, 12, 3).unbind()
+    after = torch.randn(3)
     ends = torch.rand(12, 3) < 0.3
     advantages = example.estimate_advantages(rewards, values, ends, after)
     following = torch.cat((values[1:], after.unsqueeze(0)))

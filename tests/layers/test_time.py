@@ -232,7 +232,7 @@ def test_without_a_batch(name: str, length: Any) -> None:
     layer = LAYERS[name]("cpu").double()
     x = torch.randn(STEPS, INPUT, dtype=torch.float64)
     state, again = random_states(layer, 1), random_states(layer, 1)
-    reset = CUT[:, 4]
+    reset = CUT[:, 4]  # a column: not one after the other in memory
     actual = layer(
         x, row(state, 0), lengths=length, reset=reset, reset_to=row(again, 0), return_states=True
     )
@@ -241,7 +241,7 @@ def test_without_a_batch(name: str, length: Any) -> None:
         x.unsqueeze(dim),
         state,
         lengths=None if length is None else [int(length)],
-        reset=reset.unsqueeze(dim),
+        reset=reset.clone().unsqueeze(dim),
         reset_to=again,
         return_states=True,
     )
@@ -263,13 +263,20 @@ def test_lengths_of_any_kind(give: Callable[[list[int]], Any]) -> None:
     torch.testing.assert_close(layer(x, lengths=give(LENGTHS.tolist())), expected, rtol=0, atol=0)
 
 
-def test_lengths_and_resets_that_lie_apart_in_memory() -> None:
-    layer, x = GRU(INPUT, HIDDEN), torch.randn(STEPS, BATCH, INPUT)
-    expected = layer(x, lengths=LENGTHS, reset=CUT)
-    lengths = torch.stack((LENGTHS, LENGTHS), 1)[:, 0]
-    reset = CUT.t().contiguous().t()
-    apart = torch.stack((x, x), -1)[..., 0]
-    torch.testing.assert_close(layer(apart, lengths=lengths, reset=reset), expected, rtol=0, atol=0)
+@each_backend
+@pytest.mark.parametrize("with_lengths", [False, True], ids=["reset", "lengths and reset"])
+@pytest.mark.parametrize("count", [1, BATCH])
+def test_what_lies_apart_in_memory(count: int, with_lengths: bool, backend: str) -> None:
+    layer = GRU(INPUT, HIDDEN, backend=backend).double()
+    x = torch.randn(STEPS, count, INPUT, dtype=torch.float64)
+    lengths, reset = LENGTHS[-count:], CUT[:, -count:].clone()
+    expected = layer(x, lengths=lengths if with_lengths else None, reset=reset)
+    lengths, reset, x = (torch.stack((t, t), -1)[..., 0] for t in (lengths, reset, x))
+    actual = layer(x, lengths=lengths if with_lengths else None, reset=reset)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    reset = reset.t().contiguous().t()
+    actual = layer(x, lengths=lengths if with_lengths else None, reset=reset)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 def test_lengths_and_resets_are_read_at_the_call() -> None:

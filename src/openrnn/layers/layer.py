@@ -53,7 +53,8 @@ class Layer(nn.Module, ABC):
             reset: bool, of the input's shape without the features: where it is True the sequence is
                 cut before the step. No state and no gradient crosses a cut. Default: no cuts.
             reset_to: the state with which the sequence goes on after a cut, or "default" for that
-                of a call without a state. Default: the initial state given.
+                of a call without a state, which is what is wanted where `state` was carried over
+                from a call before. Default: the initial state given.
             return_states: whether the states of all steps are returned as well. Default: False.
 
         Returns:

@@ -81,6 +81,7 @@ class Stream:
         self._state: Any = state
         self._like: Tensor | None = None  # zeros of the shape of a step's input, once there was one
         self._link: Link | None = None
+        self._start: Any = None  # the state in which it begins, while the link holds
         self._is_unchanged: Callable[[], bool] = lambda: False
 
     def __call__(self, input: Tensor) -> Tensor:
@@ -132,11 +133,12 @@ class Stream:
         if self._like is None:  # no step was made
             return
         with torch.no_grad():
-            # A sequence without steps ends with the state in which it begins.
-            begin = self._time_first(self._like.unsqueeze(0))
-            _, start = self.layer(begin, self._given, lengths=[0] * self.batch_size)
-            state = _map(lambda a, b: torch.where(chosen, a, b), start, self.state)
-        self.state = state
+            start = self._start
+            if start is None or not self._is_unchanged():
+                # A sequence without steps ends with the state in which it begins.
+                begin = self._time_first(self._like.unsqueeze(0))
+                _, start = self.layer(begin, self._given, lengths=[0] * self.batch_size)
+            self.state = _map(lambda a, b: torch.where(chosen, a, b), start, self.state)
 
     def _run(self, input: Tensor) -> Tensor:
         """Steps through the layer itself, and makes what is quicker ready for the next one."""
@@ -166,6 +168,8 @@ class Stream:
         def is_unchanged() -> bool:
             return [t._version for t in tensors] == versions and glance.is_unchanged()
 
+        link.write(self._given)
+        self._start = link.read()
         link.write(self._state)
         self._state, self._link, self._is_unchanged = None, link, is_unchanged
 
