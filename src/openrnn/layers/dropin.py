@@ -65,6 +65,7 @@ class DropIn(nn.RNNBase, Layer):
     weight_ih_l0: Tensor
     backend: str
     stack: Stack
+    _cells: list[Cell]
 
     def _build(
         self,
@@ -97,20 +98,16 @@ class DropIn(nn.RNNBase, Layer):
         self.checkpoint = check_checkpoint(owner, options.get("checkpoint"))
         self.backend = backends.check(options.get("backend", "auto"))
 
-        def make(size: int) -> Cell:
-            cell = make_cell(size)
-            cell.recurrent_dropout, cell.zoneout = self.recurrent_dropout, self.zoneout
-            return cell
-
         output_size = self.proj_size or self.hidden_size
         directions = 2 if self.bidirectional else 1
         sizes = [self.input_size] + [output_size * directions] * (self.num_layers - 1)
         inside: dict[str, Any] = {"backend": self.backend, "checkpoint": self.checkpoint}
-        cells = [[make(size) for _ in range(directions)] for size in sizes]
+        cells = [[make_cell(size) for _ in range(directions)] for size in sizes]
         layers = [Bidirectional(*pair, **inside) if len(pair) == 2 else pair[0] for pair in cells]
         # Past nn.Module's registry: the stack is machinery, not a child with a name and a state.
         object.__setattr__(self, "stack", Stack(layers, **inside))
-        self._add_parameters([cell for pair in cells for cell in pair])
+        self._cells = [cell for pair in cells for cell in pair]  # a list, so no children either
+        self._add_parameters(self._cells)
 
     def _add_parameters(self, cells: list[Cell]) -> None:
         """Those that torch's layers have not: the norms', and the initial state."""
@@ -199,13 +196,18 @@ class DropIn(nn.RNNBase, Layer):
             stack.train(self.training)
         if stack.dropout != self.dropout:
             stack.dropout = self.dropout
+        cell = self._cells[0]
+        if (cell.recurrent_dropout, cell.zoneout) != (self.recurrent_dropout, self.zoneout):
+            for cell in self._cells:
+                cell.recurrent_dropout, cell.zoneout = self.recurrent_dropout, self.zoneout
+        again = None
+        if reset_to is not None:
+            again = self._split_state(sequence, reset_to, ": reset_to")
         output, final, states = stack.scan(
             sequence,
             self._split_state(sequence, state),
             parameters or self.lend(drop=self.training),
-            reset_to=None
-            if reset_to is None
-            else self._split_state(sequence, reset_to, ": reset_to"),
+            reset_to=again,
             every=every,
         )
         return Scanned(
