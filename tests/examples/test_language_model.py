@@ -88,7 +88,7 @@ def make_model(example: ModuleType, words: int, layers: int = 1) -> torch.nn.Mod
 
 
 def test_learns_a_text_of_sentences(example: ModuleType, text: Path) -> None:
-    output = run(example, "--text", text, "--epochs", 2, "--units", 16)
+    output = run(example, "--text", text, "--epochs", 2, "--units", 64)
     unigram = column(output, "unigram model")[1]
     perplexities = column(output, "in validation")
     assert len(perplexities) == 2

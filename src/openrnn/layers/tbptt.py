@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from openrnn.sequence import read_lengths, read_reset
 
 
 def tbptt(
-    layer: Layer,
+    layer: Callable[..., Any],
     input: Tensor,
     state: Any = None,
     *,
@@ -32,8 +32,11 @@ def tbptt(
     that of one chunk, if each is used for a gradient before the next is asked for.
 
     Args:
-        layer: any layer, all of whose directions run forward.
-        input: (T, B, I), or (B, T, I) with batch_first; (T, I) without a batch.
+        layer: any layer, all of whose directions run forward; or a module of your own around one,
+            `model(x, state) -> (output, state)`, with an embedding of words say. What is trained
+            before the layer has to be inside: each chunk is computed when it is asked for.
+        input: (T, B, I), or (B, T, I) with batch_first; (T, I) without a batch. For a module of
+            your own anything with T first, or second if it has `batch_first = True`.
         state: the initial state, as the layer takes it. Default: zeros, or what is learned.
         chunk: steps of each chunk, ≥ 1; the last may have fewer.
         lengths, reset, reset_to: as the layer takes them, for the whole input. At a reset the state
@@ -45,7 +48,7 @@ def tbptt(
 
     Raises:
         ArgumentError: chunk below 1.
-        ArgumentTypeError: not a layer, or one that runs backward.
+        ArgumentTypeError: no layer, or one that runs backward.
         ShapeError and others: as the layer raises them.
 
     Source: Williams and Peng, "An efficient gradient-based algorithm for on-line training of
@@ -61,9 +64,13 @@ def tbptt(
         (40, 2, 5)
         (20, 2, 5)
     """
-    if not isinstance(layer, Layer):
-        raise ArgumentTypeError(f"tbptt: expected a layer, got {type(layer).__name__}")
-    layer.check_streams("tbptt")
+    if isinstance(layer, Layer):
+        layer.check_streams("tbptt")
+    elif not callable(layer):
+        raise ArgumentTypeError(
+            f"tbptt: expected a layer, or a module that takes and gives a state, "
+            f"got {type(layer).__name__}"
+        )
     if isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1:
         raise ArgumentError(f"tbptt: expected chunk to be an integer ≥ 1, got {chunk!r}")
     if not isinstance(input, Tensor):
@@ -77,7 +84,7 @@ def tbptt(
 
 
 def _chunks(
-    layer: Layer,
+    layer: Callable[..., Any],
     input: Tensor,
     state: Any,
     chunk: int,
@@ -85,11 +92,13 @@ def _chunks(
     reset: Tensor | None,
     reset_to: Any,
 ) -> Iterator[tuple[Tensor, Any]]:
-    time = 1 if layer.batch_first and input.dim() == 3 else 0
-    if input.dim() in (2, 3):  # else the layer says what is wrong
-        shape = input.shape[:-1]
-        count = None if input.dim() == 2 else shape[1 - time]
-        lengths = read_lengths(lengths, shape[time], count, "tbptt")
+    batched = not isinstance(layer, Layer) or input.dim() == 3
+    time = 1 if batched and getattr(layer, "batch_first", False) else 0
+    count = None
+    if input.dim() > 1:  # else the layer says what is wrong
+        count = input.size(1 - time) if batched else None
+        shape = input.shape[: 1 + batched]
+        lengths = read_lengths(lengths, input.size(time), count, "tbptt")
         reset = read_reset(reset, shape, time == 1, "tbptt")
     parts = torch.split(input, chunk, time)
     for number, part in enumerate(parts):
