@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -25,11 +25,14 @@ class Steps:
         self.total = sum(sizes)
         self.most = max(sizes)
         self.resets = resets
+        # The rows of each step, then for each step the rows before it.
+        self.memory = array("q", [*sizes, *accumulate(sizes, initial=0)])
 
-    @cached_property
-    def memory(self) -> array[int]:
-        """The rows of each step, then for each step the rows before it."""
-        return array("q", [*self.sizes, *accumulate(self.sizes, initial=0)])
+    def with_resets(self, resets: Tensor) -> Steps:
+        """The same steps, with resets."""
+        found = copy(self)
+        found.resets = resets
+        return found
 
     def last_rows(self, reverse: bool) -> Tensor:
         """The row, among all, of each sequence's last step in the order of the loop."""

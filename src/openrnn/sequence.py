@@ -30,14 +30,14 @@ class Sequence:
     Dense, `data` is (T, B, features). Ragged, the sequences are sorted by length, longest first,
     and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of step 1, and so on,
     B_0 ≥ B_1 ≥ ... `shape` is that of the user's input without the features, with the batch
-    dimension that was added if there is none. `resets` are the rows, (N,) bool, before which the
-    state is replaced, in a loop forward and in one backward.
+    dimension that was added if there is none. `resets` are the rows, (N,) bool, before which a
+    sequence is cut.
     """
 
     data: Tensor
     shape: tuple[int, ...]
     ragged: Ragged | None = None
-    resets: tuple[Tensor, Tensor] | None = None
+    resets: Tensor | None = None
     packed: PackedSequence | None = None  # the user's
     batch_first: bool = False
     batched: bool = True
@@ -82,7 +82,7 @@ class Sequence:
         shape = tuple(data.shape[:2])
         if lengths is None:
             data = data.transpose(0, 1) if batch_first else data
-            resets = None if reset is None else _dense_resets(reset.to(data.device))
+            resets = None if reset is None else reset.flatten().to(data.device)
             return cls(data, shape, None, resets, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
         ragged = Ragged.padded(lengths, between, stride, data.device)
@@ -90,7 +90,7 @@ class Sequence:
         resets = None
         if reset is not None:
             flat = (reset.t() if batch_first else reset).reshape(-1).to(data.device)
-            resets = _ragged_resets(flat.index_select(0, ragged.rows), ragged.sizes)
+            resets = flat.index_select(0, ragged.rows)
         data = data.flatten(0, 1).index_select(0, ragged.rows)
         return cls(data, shape, ragged, resets, None, batch_first, batched)
 
@@ -115,7 +115,7 @@ class Sequence:
             if input.sorted_indices is not None:
                 reset = reset.index_select(1, input.sorted_indices.cpu())
             there = torch.arange(shape[1]) < sizes.unsqueeze(1)
-            resets = _ragged_resets(reset[there].to(input.data.device), ragged.sizes)
+            resets = reset[there].to(input.data.device)
         return cls(input.data, shape, ragged, resets, input)
 
     @property
@@ -126,12 +126,28 @@ class Sequence:
     def features(self) -> int:
         return self.data.size(-1)
 
-    def steps(self, reverse: bool) -> Steps:
+    @property
+    def steps(self) -> Steps:
         """The rows at each time step; the same object for dense batches of the same size."""
-        resets = None if self.resets is None else self.resets[reverse]
-        if self.ragged is None and resets is None:
+        if self.ragged is None:
             return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.sizes(), resets)
+        return Steps(self.ragged.sizes)
+
+    def loop_resets(self, reverse: bool) -> Tensor | None:
+        """The rows, (N,) bool, before which a loop replaces the state.
+
+        A sequence is cut before a step: in a loop backward it is the step before that comes next.
+        """
+        resets = self.resets
+        if resets is None or not reverse:
+            return resets
+        sizes = torch.tensor(self.sizes(), device=resets.device)
+        # A row's place less the rows of the step before is its sequence's place in that step.
+        later = torch.arange(int(sizes[0]), len(resets), device=resets.device)
+        before = later - sizes[:-1].repeat_interleave(sizes[1:])
+        found = torch.zeros_like(resets)
+        found[before] = resets[later]
+        return found
 
     def sizes(self) -> list[int]:
         """The rows at each time step."""
@@ -155,15 +171,9 @@ class Sequence:
         parts = [sizes[start : start + count] for start in range(0, len(sizes), count)]
         rows = [sum(part) for part in parts]
         data = torch.split(self.data, count if self.ragged is None else rows)
-        resets = [torch.split(flags, rows) for flags in self.resets or ()]
         return [
-            Sequence(
-                part,
-                (len(own), own[0]),
-                None if self.ragged is None else Ragged(own),
-                (resets[0][number], resets[1][number]) if resets else None,
-            )
-            for number, (part, own) in enumerate(zip(data, parts, strict=True))
+            Sequence(part, (len(own), own[0]), None if self.ragged is None else Ragged(own))
+            for part, own in zip(data, parts, strict=True)
         ]
 
     def with_data(self, data: Tensor) -> Sequence:
@@ -209,26 +219,6 @@ class Sequence:
 
 def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
     return None if states is None else tuple(state.unsqueeze(0) for state in states)
-
-
-def _dense_resets(reset: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows before which a loop forward, or backward, replaces the state.
-
-    A sequence is cut before step t: in a loop backward the step after the cut is t - 1.
-    """
-    none = torch.zeros_like(reset[:1])
-    return reset.flatten(), torch.cat((reset[1:], none)).flatten()
-
-
-def _ragged_resets(reset: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-    """The same, of rows step by step."""
-    counts = torch.tensor(sizes, device=reset.device)
-    # A row's place less its step before's rows is its sequence's row at the step before.
-    later = torch.arange(sizes[0], len(reset), device=reset.device)
-    before = later - counts[:-1].repeat_interleave(counts[1:])
-    back = torch.zeros_like(reset)
-    back[before] = reset[later]
-    return reset, back
 
 
 def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Tensor | None:

@@ -21,7 +21,8 @@ class Call(NamedTuple):
     sequence: the inputs.
     spec: what the states of the cell are.
     state: the initial states, each (B, features), one row per sequence; None for zeros.
-    reset_to: what they become before a row of `sequence.resets`, of the same form.
+    resets: the rows of the sequence before which the loop replaces the state, (N,) bool, or None.
+    reset_to: what the states become there, of the same form.
     reverse: run from each sequence's last step to its first.
     every: of all steps all states are wanted; else only the first, the output.
     """
@@ -31,6 +32,7 @@ class Call(NamedTuple):
     sequence: Sequence
     spec: StateSpec
     state: States | None
+    resets: Tensor | None
     reset_to: States | None
     reverse: bool
     every: bool

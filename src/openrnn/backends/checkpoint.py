@@ -45,6 +45,9 @@ def checkpointed(run: Backend, steps: int) -> Backend:
             call = call._replace(parameters=parameters)
         parts = sequence.split(steps)
         sizes = [part.sizes()[0] for part in parts]
+        resets: Any = (None,) * len(parts)
+        if call.resets is not None:
+            resets = torch.split(call.resets, [sum(part.sizes()) for part in parts])
         initial = call.state or call.spec.zeros(sequence.data, sizes[0])
 
         def step(number: int, rows: int, state: States) -> tuple[States, States]:
@@ -52,7 +55,9 @@ def checkpointed(run: Backend, steps: int) -> Backend:
 
             def run_part(data: Tensor, *state: Tensor) -> tuple[States, States]:
                 part = parts[number].with_data(data)
-                return run(call._replace(sequence=part, state=state, reset_to=again))
+                return run(
+                    call._replace(sequence=part, state=state, resets=resets[number], reset_to=again)
+                )
 
             found: tuple[States, States] = torch_checkpoint(
                 run_part, parts[number].data, *state, use_reentrant=False

@@ -16,7 +16,7 @@ def run(call: Call) -> tuple[States, States]:
         cell = bind(cell, call.parameters)
     inputs, sizes = sequence.unbind(), sequence.sizes()
     state = call.state or spec.zeros(sequence.data, sizes[0])
-    resets = sequence.resets and torch.split(sequence.resets[reverse], sizes)
+    resets = None if call.resets is None else torch.split(call.resets, sizes)
     reset_to = call.reset_to or tuple(map(torch.zeros_like, state))
 
     def step(t: int, rows: int, state: States) -> tuple[States, States]:

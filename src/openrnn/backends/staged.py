@@ -85,7 +85,7 @@ def make_ready(
         CellError: the cell cannot be traced.
         BackendError: its recurrence cannot be prepared.
     """
-    cell, parameters, sequence, spec, state, reset_to, reverse, every = call
+    cell, parameters, sequence, spec, state, resets, reset_to, reverse, every = call
     if spec.sizes is None and state is not None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     data = sequence.data
@@ -93,7 +93,7 @@ def make_ready(
     if watched:
         program = program.watched
     none = (None,) * len(program.states)
-    again = none if sequence.resets is None else reset_to or none
+    again = none if resets is None else reset_to or none
     begin = [(*(given or none), *none)[: len(none)] for given in (state, again)]
     inputs = [data.flatten(0, -2), *begin[0], *begin[1], *tensors.values()]
     _check_devices(type(cell).__name__, data.device, inputs)
@@ -102,7 +102,8 @@ def make_ready(
     else:
         wanted = (False,) * len(inputs)
     prepared = _prepared(engine, program, tuple(tensors), wanted, every)
-    runner = Staged(prepared, sequence.steps(reverse), reverse)
+    steps = sequence.steps if resets is None else sequence.steps.with_resets(resets)
+    runner = Staged(prepared, steps, reverse)
 
     def ready() -> tuple[States, States]:
         results = differentiable(runner, inputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,50 +13,10 @@ from openrnn.backends import cpu, staged
 from openrnn.backends.backend import Call, States
 from openrnn.errors import ArgumentTypeError, BackendError
 from openrnn.explain.places import suffixes
+from openrnn.explain.recording import Recording
 from openrnn.layers.layer import Layer
+from openrnn.sequence import Sequence
 from openrnn.step.program import program_of
-
-
-class Recording(Mapping[str, Tensor]):
-    """What `record` found: tensors by name, each (T, B, features), or (T, features).
-
-    The names are the variables of the cell, with torch's endings where there are several cells:
-    `i_l0` is i of the first layer, `i_l0_reverse` that of its backward cell. Of one cell alone the
-    ending may be left out. Behind a sequence's end all is 0.
-
-    output: what the layer returned.
-    state: the state after the last step.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        values: dict[str, Tensor],
-        endings: tuple[str, ...],
-        output: Any,
-        state: Any,
-    ) -> None:
-        self.title, self.output, self.state = title, output, state
-        self._values, self._endings = values, endings
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name in self._values:
-            return self._values[name]
-        if len(self._endings) == 1 and name + self._endings[0] in self._values:
-            return self._values[name + self._endings[0]]
-        raise KeyError(f"{name!r} was not recorded: there are {', '.join(self._values)}")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        lines = [f"Recording of {self.title}"]
-        width = max(map(len, self._values), default=0)
-        lines += [f"  {name:<{width}}  {tuple(v.shape)}" for name, v in self._values.items()]
-        return "\n".join(lines)
 
 
 def record(
@@ -102,20 +61,33 @@ def record(
         )
     endings = suffixes(layer)
     values: dict[str, Tensor] = {}
-    places = iter(endings)
+    states: set[str] = set()
+    sequences: list[Sequence] = []
 
     def run(call: Call) -> tuple[States, States]:
-        ending = next(places)
+        ending = endings[len(sequences)]
+        sequences.append(call.sequence)
         (*rows,), final, names = _watch(call)
         for name, data in zip(names, rows, strict=True):
             values[name + ending] = call.sequence.with_data(data).write_states()
+        states.update(name + ending for name in call.spec.names)
         return tuple(rows), final
 
     with torch.no_grad(), backends.instead(run):
         options = {"lengths": lengths, "reset": reset, "reset_to": reset_to}
         output, last = layer(input, state, **options)
-    title = f"{type(layer).__name__}({layer.extra_repr()})"
-    return Recording(title, values, endings, output, last)
+    first = sequences[0]  # what the first cell reads is what the layer got
+    there = first.with_data(torch.ones_like(first.data[..., :1])).write_states()
+    return Recording(
+        f"{type(layer).__name__}({layer.extra_repr()})",
+        values,
+        states=frozenset(states),
+        endings=endings,
+        input=first.write_states().detach().clone(),
+        steps=there.sum(0).squeeze(-1).long(),
+        output=output,
+        state=last,
+    )
 
 
 def _watch(call: Call) -> tuple[States, States, tuple[str, ...]]:

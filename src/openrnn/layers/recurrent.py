@@ -133,8 +133,10 @@ class Recurrent(Layer):
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
-        asked = self.cell, parameters, sequence, spec, initial, again, self.reverse, every
-        rows, final = run(Call(*asked))
+        resets, reverse = sequence.loop_resets(self.reverse), self.reverse
+        rows, final = run(
+            Call(self.cell, parameters, sequence, spec, initial, resets, again, reverse, every)
+        )
         of_steps = [sequence.with_data(data) for data in rows]
         return Scanned(
             of_steps[0],

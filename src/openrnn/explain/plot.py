@@ -1,0 +1,129 @@
+"""Heat maps of a recording, in matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from openrnn.explain.selection import Track, read_labels, select
+
+if TYPE_CHECKING:
+    from openrnn.explain.recording import Recording
+
+_MOST = 32  # heat maps that are drawn unasked
+_COLUMNS = 4
+_SMALL = 8  # points, of the text at the axes
+_LINE = 0.15  # inches from one line of such text to the next, and twice a letter's width
+_LONGEST = 20  # letters of a label
+
+
+def draw(
+    recording: Recording,
+    names: str | Iterable[str] | None,
+    sequence: int,
+    units: Iterable[int] | slice | None,
+    labels: Iterable[Any] | None,
+) -> Figure:
+    """See `Recording.plot`."""
+    tracks = select("Recording.plot", recording, names, sequence, units)
+    steps = len(tracks[0].data)
+    words = read_labels("Recording.plot", labels, steps, len(recording.input))
+    title = recording.title
+    if recording.input.dim() == 3:
+        title += f", sequence {sequence} of {recording.input.size(1)}"
+    if names is None:
+        tracks = tuple(track for track in tracks if track.kind != "sum")
+        if len(tracks) > _MOST:
+            title += f"; the states alone, as there are {len(tracks)} values: say which by names"
+            tracks = tuple(track for track in tracks if track.kind == "state")
+    bands = _bands(tracks)
+    rows = [row for band in bands for row in band]
+    heights = [max(_height(track) for track in row if track) for row in rows]
+    columns = max(map(len, rows))
+    width = min(max(0.25 * steps, 7), 11) if columns == 1 else 1 + 3.5 * columns
+    below = _LINE + (_LINE / 2 * min(max(map(len, words)), _LONGEST) if words else 0)
+    size = (width, sum(heights) + 0.36 * len(rows) + below * len(bands) + 0.5)
+    # Figure and not pyplot: no window system, and no state that outlives this call.
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10, wrap=True)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
+    places = iter(grid)
+    for band in bands:
+        lowest: dict[int, Axes] = {}
+        for row, drawn in zip(band, places, strict=False):
+            for column, axes in enumerate(drawn):
+                track = row[column] if column < len(row) else None
+                if track is None:
+                    axes.set_axis_off()
+                    continue
+                _draw(figure, axes, track)
+                axes.tick_params(labelbottom=False)
+                lowest[column] = axes
+        for axes in lowest.values():
+            axes.tick_params(labelbottom=True)
+            _label(axes, words, steps, (width - 0.9 * columns - 0.2) / columns)
+    return figure
+
+
+def _bands(tracks: tuple[Track, ...]) -> list[list[list[Track | None]]]:
+    """Rows for the variables, columns for the cells, with a few cells side by side."""
+    cells = list(dict.fromkeys(track.ending for track in tracks))
+    bands = []
+    for start in range(0, len(cells), _COLUMNS):
+        beside = cells[start : start + _COLUMNS]
+        own = {(track.base, track.ending): track for track in tracks if track.ending in beside}
+        bases = dict.fromkeys(base for base, _ in own)
+        bands.append([[own.get((base, ending)) for ending in beside] for base in bases])
+    return bands
+
+
+def _height(track: Track) -> float:
+    return min(max(0.07 * len(track.units), 0.4), 2.2)
+
+
+def _draw(figure: Figure, axes: Axes, track: Track) -> None:
+    low, high = track.scale()
+    # Masked are NaN and infinities, which show as grey.
+    data = np.ma.masked_invalid(track.data.T.numpy())
+    image = axes.imshow(
+        data, aspect="auto", vmin=low, vmax=high, cmap="RdBu_r" if low < 0 else "Greens"
+    )
+    axes.set_facecolor("#9ca3af")
+    shape = ", ".join(map(str, (len(track.data), track.features)))
+    axes.set_title(f"{track.name}  ({shape})", loc="left", fontsize=9, pad=3)
+    lines = max(int(_height(track) / (1.5 * _LINE)), 1)
+    axes.yaxis.set_major_locator(MaxNLocator(lines, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda at, _: _unit(track, at)))
+    axes.tick_params(labelsize=_SMALL, length=2)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=12, fraction=0.05)
+    bar.set_ticks([low, 0, high] if low < 0 and lines > 2 else [low, high])
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    bar.ax.tick_params(labelsize=_SMALL - 1, length=2)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _unit(track: Track, at: float) -> str:
+    whole = at == int(at) and 0 <= at < len(track.units)
+    return str(track.units[int(at)]) if whole else ""
+
+
+def _label(axes: Axes, words: list[str] | None, steps: int, width: float) -> None:
+    """The steps along the axis, or words, upright where they would meet, some left out if many."""
+    if words is None:
+        axes.xaxis.set_major_locator(MaxNLocator(max(int(width / 0.5), 2), integer=True))
+        axes.set_xlabel("step", fontsize=_SMALL)
+        return
+    shown = [word if len(word) <= _LONGEST else word[: _LONGEST - 1] + "…" for word in words]
+    lying = (max(map(len, shown)) + 1) * _LINE / 2 <= width / steps
+    apart = max(int(np.ceil(steps * _LINE / width)), 1)
+    places = range(0, steps, apart)
+    axes.set_xticks(places, shown[::apart], rotation=0 if lying else 90)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)  # a word may have dollars
