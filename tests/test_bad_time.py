@@ -1,4 +1,4 @@
-"""Lengths, resets, states, streams and options that make no sense: which error, and what it says."""
+"""Lengths, resets, states, streams and options that make no sense: what the error says."""
 
 from __future__ import annotations
 
@@ -249,6 +249,41 @@ def test_a_state_of_another_layer(name: str, of: str, backend: str) -> None:
         else:
             with pytest.raises(ShapeError, match=r"expected (the )?(state|\d states)"):
                 layer(x(), STATES[of], lengths=lengths)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference", "eager"])
+@pytest.mark.parametrize(
+    "shape", [(BATCH - 1, INPUT), (BATCH + 1, INPUT), (1, INPUT), (INPUT,), (1, BATCH, INPUT)]
+)
+def test_states_of_the_wrong_shape_for_a_cell_that_says_no_sizes(
+    shape: tuple[int, ...], backend: str
+) -> None:
+    """A kernel would read memory that is not theirs."""
+
+    class Bare(nn.Module):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(x + h)
+
+    layer, state = Recurrent(Bare(), backend=backend), torch.zeros(BATCH, INPUT)
+    assert layer(x(), state)[0].shape == (STEPS, BATCH, INPUT)
+    with raises(ShapeError, r"Recurrent\(Bare\): expected state"):
+        layer(x(), torch.zeros(shape))
+    with raises(ShapeError, r"Recurrent\(Bare\): reset_to: expected state"):
+        layer(x(), state, reset=flags(), reset_to=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference", "eager"])
+def test_reset_to_with_other_features_than_the_state(backend: str) -> None:
+    class Bare(nn.Module):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(x + h)
+
+    layer = Recurrent(Bare(), backend=backend)
+    with raises(ShapeError, "reset_to"):
+        layer(x(), torch.zeros(BATCH, INPUT), reset=flags(), reset_to=torch.zeros(BATCH, 1))
+    pair = (torch.zeros(BATCH, INPUT),) * 2
+    with raises(StateError, "reset_to"):
+        layer(x(), torch.zeros(BATCH, INPUT), reset=flags(), reset_to=pair)
 
 
 @layers

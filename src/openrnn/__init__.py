@@ -14,6 +14,7 @@ from openrnn.errors import (
     StateError,
 )
 from openrnn.explain.explain import explain
+from openrnn.explain.record import record
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.gru import GRU
 from openrnn.layers.lstm import LSTM
@@ -45,5 +46,6 @@ __all__ = [
     "StateError",
     "cells",
     "explain",
+    "record",
     "tbptt",
 ]

@@ -77,22 +77,21 @@ class Sequence:
             )
         lengths = read_lengths(lengths, steps, count if batched else None, owner)
         reset = read_reset(reset, input.shape[:-1], batch_first, owner)
-        if reset is not None:
-            reset = reset.t() if batch_first else reset.view(steps, count)
+        if reset is not None and reset.device != data.device:
+            reset = reset.to(data.device)
         shape = tuple(data.shape[:2])
         if lengths is None:
             data = data.transpose(0, 1) if batch_first else data
-            resets = None if reset is None else reset.flatten().to(data.device)
-            return cls(data, shape, None, resets, None, batch_first, batched)
+            if reset is not None:
+                reset = (reset.t() if batch_first else reset).reshape(-1)
+            return cls(data, shape, None, reset, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
         ragged = Ragged.padded(lengths, between, stride, data.device)
         assert ragged.rows is not None
-        resets = None
         if reset is not None:
-            flat = (reset.t() if batch_first else reset).reshape(-1).to(data.device)
-            resets = flat.index_select(0, ragged.rows)
+            reset = reset.reshape(-1).index_select(0, ragged.rows)
         data = data.flatten(0, 1).index_select(0, ragged.rows)
-        return cls(data, shape, ragged, resets, None, batch_first, batched)
+        return cls(data, shape, ragged, reset, None, batch_first, batched)
 
     @classmethod
     def _read_packed(cls, input: PackedSequence, owner: str, lengths: Any, reset: Any) -> Sequence:
@@ -112,6 +111,7 @@ class Sequence:
         reset = read_reset(reset, shape, False, owner)
         ragged, resets = Ragged.packed(input), None
         if reset is not None:
+            reset = reset.cpu()
             if input.sorted_indices is not None:
                 reset = reset.index_select(1, input.sorted_indices.cpu())
             there = torch.arange(shape[1]) < sizes.unsqueeze(1)
@@ -260,7 +260,7 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Ten
 
 
 def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str) -> Tensor | None:
-    """Where sequences start afresh, on the CPU; None if nowhere.
+    """Where sequences start afresh; None if nowhere.
 
     Args:
         reset: what the user gave.
@@ -285,5 +285,4 @@ def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str
             f"{owner}: expected reset of shape {tuple(shape)}, {meaning} as the input has it, "
             f"got {tuple(reset.shape)}"
         )
-    reset = reset.detach().cpu()
     return reset if bool(reset.any()) else None

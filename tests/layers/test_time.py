@@ -249,7 +249,10 @@ def test_without_a_batch(name: str, length: Any) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +296,86 @@ def test_lengths_and_resets_are_read_at_the_call() -> None:
         output.sum().backward()
         results.append([p.grad for p in layer.parameters()])
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+class Bare(nn.Module):
+    """A cell that says nothing of its states: those that are given tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(INPUT))
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        h, c = state
+        c = torch.tanh(c * self.scale + x)
+        return c * h.sigmoid(), c
+
+
+@pytest.mark.parametrize("checkpoint", [None, 2])
+@pytest.mark.parametrize("case", CASES)
+@each_backend
+def test_cells_that_say_nothing_of_their_states(
+    backend: str, case: str, checkpoint: int | None
+) -> None:
+    cell = Bare()
+    x = torch.randn(STEPS, BATCH, INPUT)
+    state, again = (tuple(torch.randn(BATCH, INPUT) for _ in range(2)) for _ in range(2))
+    given = (state, again if CASES[case].reset_to == STATE else None)
+    ours = Called(Recurrent(cell, backend=backend, checkpoint=checkpoint), CASES[case])
+    truth = Apart(Recurrent(cell, backend="eager"), CASES[case])
+    results = (evaluate(module, x, given, torch.float64) for module in (ours, truth))
+    torch.testing.assert_close(*results)
+
+
+OF_TIME: dict[str, dict[str, Any]] = {
+    "lengths": {"lengths": LENGTHS},
+    "reset": {"reset": RESET, "reset_to": "default"},
+    "lengths and reset": {"lengths": LENGTHS, "reset": CUT},
+}
+of_time = pytest.mark.parametrize("options", OF_TIME.values(), ids=OF_TIME)
+
+
+# torch's own: its derivatives of derivatives are scripted.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@each_backend
+@of_time
+def test_transforms_of_functions(options: dict[str, Any], backend: str) -> None:
+    layer = LSTM(INPUT, HIDDEN, backend=backend).double()
+    points = torch.randn(2, STEPS, BATCH, INPUT, dtype=torch.float64)
+
+    def run(x: Tensor) -> Tensor:
+        return layer(x, **options)[0]
+
+    def loss(x: Tensor) -> Tensor:
+        return run(x).square().sum()
+
+    point, direction = points.clone().requires_grad_()
+    torch.testing.assert_close(torch.func.vmap(run)(points), torch.stack([*map(run, points)]))
+    (gradient,) = torch.autograd.grad(loss(point), point)
+    torch.testing.assert_close(torch.func.grad(loss)(points[0]), gradient)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(points)[0], gradient)
+    _, pushed = torch.func.jvp(loss, (points[0],), (points[1],))
+    torch.testing.assert_close(pushed, (gradient * direction).sum())
+
+
+@of_time
+def test_autocast(options: dict[str, Any]) -> None:
+    layer, x = LSTM(INPUT, HIDDEN, 2, bidirectional=True), torch.randn(STEPS, BATCH, INPUT)
+    state = random_states(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = layer(x, state, return_states=True, **options)
+    expected = layer(x, state, return_states=True, **options)
+    torch.testing.assert_close(actual, expected, rtol=0.05, atol=0.05, check_dtype=False)
+
+
+@of_time
+def test_the_meta_device(options: dict[str, Any]) -> None:
+    layer = LSTM(INPUT, HIDDEN, 2, device="meta")
+    x = torch.empty(STEPS, BATCH, INPUT, device="meta")
+    output, (h, _), (states, _) = layer(x, return_states=True, **options)
+    assert output.shape == (STEPS, BATCH, HIDDEN)
+    assert h.shape == (2, BATCH, HIDDEN)
+    assert states.shape == (STEPS, 2, BATCH, HIDDEN)
 
 
 TORCHS: dict[str, dict[str, Any]] = {

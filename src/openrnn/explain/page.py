@@ -6,7 +6,6 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -77,8 +76,9 @@ def fit(tracks: tuple[Track, ...], most: int) -> tuple[tuple[Track, ...], list[s
         return sum(track.data.numel() for track in tracks)
 
     notes = []
-    if size() > most and (sums := [track.name for track in tracks if track.kind == "sum"]):
-        tracks = tuple(track for track in tracks if track.kind != "sum") or tracks
+    sums = [track.name for track in tracks if track.kind == "sum"]
+    if size() > most and 0 < len(sums) < len(tracks) - 1:
+        tracks = tuple(track for track in tracks if track.kind != "sum")
         notes.append(f"the sums before the gates: {', '.join(sums)}")
     steps, widest = len(tracks[0].data), max(len(track.units) for track in tracks)
     if size() > most and widest > _FEW:
@@ -92,9 +92,7 @@ def fit(tracks: tuple[Track, ...], most: int) -> tuple[tuple[Track, ...], list[s
     return tracks, notes
 
 
-def _read_input(
-    recording: Recording, sequence: int, input: Any, steps: int, padded: int
-) -> Track:
+def _read_input(recording: Recording, sequence: int, input: Any, steps: int, padded: int) -> Track:
     """The series along the axis."""
     if input is None:
         own = recording.input
@@ -114,9 +112,6 @@ def _read_input(
 
 def _as_json(track: Track) -> dict[str, Any]:
     low, high = track.scale()
-    if track.kind == "input":  # curves, and no gate
-        there = track.data[track.data.isfinite()]
-        low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
     whole = track.units == tuple(range(len(track.units)))
     return {
         "name": track.name,

@@ -36,7 +36,7 @@ def draw(
     words = read_labels("Recording.plot", labels, steps, len(recording.input))
     title = recording.title
     if recording.input.dim() == 3:
-        title += f", sequence {sequence} of {recording.input.size(1)}"
+        title += f", sequence {sequence} of a batch of {recording.input.size(1)}"
     if names is None:
         tracks = tuple(track for track in tracks if track.kind != "sum")
         if len(tracks) > _MOST:
