@@ -61,6 +61,11 @@ def raises(error: type[Exception], message: str) -> Any:
     return pytest.raises(error, match=message, check=lambda raised: type(raised) is error)
 
 
+def short(value: Any) -> str:
+    """The name of a case."""
+    return value.__name__ if isinstance(value, type) else str(value)[:24]
+
+
 # --- lengths ---
 
 
@@ -91,7 +96,7 @@ def raises(error: type[Exception], message: str) -> Any:
         (["1", "2", "3"], ArgumentTypeError, r"lengths"),
         ([None, 1, 2], ArgumentTypeError, r"lengths"),
     ],
-    ids=str,
+    ids=short,
 )
 @layers
 def test_lengths(name: str, lengths: Any, error: type[Exception], message: str) -> None:
@@ -107,7 +112,7 @@ def test_lengths(name: str, lengths: Any, error: type[Exception], message: str) 
         ([4], ShapeError, r"lengths to be one number, as the input has no batch, got shape \(1,\)"),
         (torch.tensor(4.0), ArgumentTypeError, r"lengths to be integers"),
     ],
-    ids=str,
+    ids=short,
 )
 @layers
 def test_lengths_without_a_batch(
@@ -150,7 +155,7 @@ def test_lengths_count_the_steps_of_batch_first() -> None:
         (True, ArgumentTypeError, r"reset to be a Tensor of bool, got bool"),
         (2, ArgumentTypeError, r"reset to be a Tensor of bool, got int"),
     ],
-    ids=lambda value: str(value)[:30] if isinstance(value, str) else "",
+    ids=lambda value: "" if isinstance(value, Tensor) else short(value),
 )
 @layers
 def test_resets(name: str, reset: Any, error: type[Exception], message: str) -> None:
@@ -187,7 +192,7 @@ def test_reset_to_without_reset(name: str, reset_to: Any) -> None:
         (0, StateError, r"got a int"),
         (True, StateError, r"got a bool"),
     ],
-    ids=lambda value: "" if not isinstance(value, str) else value[:30],
+    ids=lambda value: "" if isinstance(value, (Tensor, tuple)) else short(value),
 )
 @pytest.mark.parametrize("kind", [RNN, GRU], ids=["RNN", "GRU"])
 def test_reset_to_of_a_drop_in(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -177,7 +177,8 @@ class Sequence:
         ]
 
     def with_data(self, data: Tensor) -> Sequence:
-        return replace(self, data=data)
+        layout = self.shape, self.ragged, self.resets, self.packed, self.batch_first, self.batched
+        return Sequence(data, *layout)
 
     def write(self) -> Tensor | PackedSequence:
         """The data in the layout in which the user's input came, zeros where no step is."""

@@ -20,17 +20,13 @@ from openrnn.layers.stream import Stream
 from tests.backends.cpu.scripts import run
 from tests.cells.box import BOX, as_given, random_states
 
+from .test_time import on_tensors
+
 STEPS, BATCH, INPUT, HIDDEN = 8, 3, 5, 6
 ONE = 0  # one step, (B, I), and not a chunk of one step
 PARTS = [(ONE,) * STEPS, (1,) * STEPS, (3, 3, 2), (STEPS,), (ONE, ONE, 3, ONE, 1, 1)]
 parts = pytest.mark.parametrize("parts", PARTS, ids=["steps", "1", "3", "all", "mixed"])
 each_backend = pytest.mark.parametrize("backend", ["cpu", "eager"])
-
-
-def on_tensors(function: Callable[..., Any], *states: Any) -> Any:
-    if isinstance(states[0], Tensor):
-        return function(*states)
-    return tuple(on_tensors(function, *parts) for parts in zip(*states, strict=True))
 
 
 def feed(stream: Stream, x: Tensor, parts: tuple[int, ...] = (ONE,) * STEPS) -> Tensor:
@@ -453,6 +449,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "no residual": ("Stack", lambda layer: setattr(layer, "residual", False)),
     "zoneout": ("Recurrent zoneout", lambda layer: setattr(layer.cell, "zoneout", 0.9)),
     "the activation": ("Recurrent RNN", lambda layer: setattr(layer.cell, "nonlinearity", "relu")),
+    "an option": ("options", lambda layer: setattr(layer, "zoneout", 0.9)),
     "another cell": (
         "Recurrent",
         lambda layer: setattr(layer, "cell", nn.LSTMCell(INPUT, HIDDEN)),
@@ -483,7 +480,7 @@ def test_changes_of_the_layer_are_noticed(change: str) -> None:
         actual = feed(stream, x[3:], (ONE,) * (STEPS - 3))
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
         torch.testing.assert_close(stream.state, final, rtol=0, atol=1e-6)
-        if change not in ("the backend", "no residual", "zoneout", "the activation"):
+        if change not in ("the backend", "no residual", "zoneout", "an option", "the activation"):
             assert not torch.equal(actual, without)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import openrnn
 from openrnn import GRU, LSTM, Recurrent, Stack, cells, tbptt
 
+from .test_time import on_tensors
+
 STEPS, BATCH, INPUT = 7, 4, 5
 LENGTHS = torch.tensor([4, 0, STEPS, 1])
 RESET = torch.zeros(STEPS, BATCH, dtype=torch.bool)
@@ -28,12 +30,6 @@ LAYERS: dict[str, Callable[..., Any]] = {
 }
 layers = pytest.mark.parametrize("name", LAYERS)
 chunks = pytest.mark.parametrize("chunk", [1, 2, 3, STEPS, STEPS + 3])
-
-
-def on_tensors(function: Callable[..., Any], *states: Any) -> Any:
-    if isinstance(states[0], Tensor):
-        return function(*states)
-    return tuple(on_tensors(function, *parts) for parts in zip(*states, strict=True))
 
 
 def make(name: str, **options: Any) -> tuple[Any, Tensor, Any]:
@@ -208,10 +204,50 @@ def test_layers_that_run_backward(layer: Any) -> None:
         tbptt(layer, torch.randn(STEPS, BATCH, INPUT), chunk=3)
 
 
-@pytest.mark.parametrize("layer", [nn.LSTM(INPUT, 4), openrnn.GRUCell(INPUT, 4), None])
+class Words(nn.Module):
+    """A module of a user's own, around a layer."""
+
+    def __init__(self, batch_first: bool = False) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.embedding = nn.Embedding(10, INPUT)
+        self.layer = GRU(INPUT, 4, batch_first=batch_first)
+
+    def forward(self, words: Tensor, state: Any, **options: Any) -> Any:
+        return self.layer(self.embedding(words), state, **options)
+
+
+@chunks
+@pytest.mark.parametrize("with_options", [False, True], ids=["plain", "lengths and reset"])
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
+def test_a_module_around_a_layer(batch_first: bool, with_options: bool, chunk: int) -> None:
+    model = Words(batch_first)
+    words = torch.randint(10, (BATCH, STEPS) if batch_first else (STEPS, BATCH))
+    state, options = torch.randn(1, BATCH, 4), {}
+    if with_options:
+        options = {"lengths": LENGTHS, "reset": RESET.t() if batch_first else RESET}
+    parts = tbptt(model, words, state, chunk=chunk, **options)
+    torch.testing.assert_close(joined(model, parts), model(words, state, **options))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.embedding.weight.clone()
+    for output, _ in tbptt(model, words, state, chunk=chunk, **options):
+        optimizer.zero_grad()
+        output.square().sum().backward()
+        optimizer.step()
+    assert not torch.equal(model.embedding.weight, before)
+
+
+@chunks
+def test_a_layer_of_torch(chunk: int) -> None:
+    layer, x = nn.LSTM(INPUT, 4, batch_first=True), torch.randn(BATCH, STEPS, INPUT)
+    parts = tbptt(layer, x, chunk=chunk)
+    torch.testing.assert_close(joined(layer, parts), layer(x))
+
+
+@pytest.mark.parametrize("layer", [None, "GRU", [nn.GRU(INPUT, 4)]])
 def test_what_is_no_layer(layer: Any) -> None:
     kind = type(layer).__name__
-    with pytest.raises(openrnn.ArgumentTypeError, match=f"tbptt: expected a layer, got {kind}"):
+    with pytest.raises(openrnn.ArgumentTypeError, match=f"tbptt: expected a layer, .* got {kind}"):
         tbptt(layer, torch.randn(STEPS, BATCH, INPUT), chunk=3)
 
 

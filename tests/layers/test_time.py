@@ -276,26 +276,30 @@ def test_what_lies_apart_in_memory(count: int, with_lengths: bool, backend: str)
     expected = layer(x, lengths=lengths if with_lengths else None, reset=reset)
     lengths, reset, x = (torch.stack((t, t), -1)[..., 0] for t in (lengths, reset, x))
     actual = layer(x, lengths=lengths if with_lengths else None, reset=reset)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    torch.testing.assert_close(actual, expected)
     reset = reset.t().contiguous().t()
     actual = layer(x, lengths=lengths if with_lengths else None, reset=reset)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_lengths_and_resets_are_read_at_the_call() -> None:
-    """Changes between forward and backward do not matter."""
-    results = []
+@each_backend
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("with_lengths", [False, True], ids=["reset", "lengths and reset"])
+def test_lengths_and_resets_are_read_at_the_call(
+    with_lengths: bool, reverse: bool, backend: str
+) -> None:
+    """The user may use their memory again before the gradient is computed."""
+    layer = Recurrent(openrnn.GRUCell(INPUT, HIDDEN), reverse=reverse, backend=backend)
+    x, tensors = torch.randn(STEPS, BATCH, INPUT), list(layer.parameters())
+    gradients = []
     for is_changed in (False, True):
-        torch.manual_seed(0)
-        layer, x = GRU(INPUT, HIDDEN), torch.randn(STEPS, BATCH, INPUT)
         lengths, reset = LENGTHS.clone(), CUT.clone()
-        output, _ = layer(x, lengths=lengths, reset=reset)
+        output, _ = layer(x, lengths=lengths if with_lengths else None, reset=reset)
         if is_changed:
             lengths.zero_()
             reset.logical_not_()
-        output.sum().backward()
-        results.append([p.grad for p in layer.parameters()])
-    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+        gradients.append(torch.autograd.grad(output.square().sum(), tensors))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
 
 
 class Bare(nn.Module):
@@ -877,6 +881,25 @@ def test_dropping_options_do_nothing_in_evaluation(kind: Any) -> None:
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(STEPS, BATCH, INPUT)
     torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=0)
+
+
+@each_backend
+@pytest.mark.parametrize("option", ["recurrent_dropout", "zoneout", "weight_drop", "dropout"])
+@drop_ins
+def test_options_may_be_set_later(kind: Any, option: str, backend: str) -> None:
+    layer = kind(INPUT, HIDDEN, 2, backend=backend)
+    other = kind(INPUT, HIDDEN, 2, backend=backend, **{option: 0.4})
+    other.load_state_dict(layer.state_dict())
+    x, results = torch.randn(STEPS, BATCH, INPUT), []
+    plain = layer(x)
+    setattr(layer, option, 0.4)
+    for each in (layer, other):
+        torch.manual_seed(3)
+        results.append(each(x))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert not torch.equal(results[0][0], plain[0])
+    setattr(layer, option, 0.0)
+    torch.testing.assert_close(layer(x), plain, rtol=0, atol=0)
 
 
 @drop_ins

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _OWNER = "Recording.to_html"
 _MOST = 4_000_000  # numbers on a page, which has 21 MB then
 _FEW = 8  # units of each value that are worth more than further steps
+_CURVES = 8  # features of an input that are shown as curves
 
 
 def write_page(
@@ -40,16 +41,24 @@ def write_page(
     words = read_labels(_OWNER, labels, steps, padded)
     tracks = select(_OWNER, recording, names, sequence, units)
     series = _read_input(recording, sequence, input, steps, padded)
+    hidden = set()
+    if names is None:
+        worth = {track.base for track in tracks if track.kind != "sum"}
+        hidden = {track.base for track in tracks} - worth
+    if words and input is None and series.features > _CURVES:  # words that were embedded
+        hidden.add(series.base)
     kept, notes = fit((series, *tracks), _MOST)
     shown = len(kept[0].data)
     content = {
         "title": recording.title,
-        "sequence": sequence,
+        "sequence": int(sequence),
         "batch": recording.input.size(1) if recording.input.dim() == 3 else None,
         "steps": steps,
         "shown": shown,
         "labels": words and words[:shown],
         "notes": notes,
+        "hidden": sorted(hidden),
+        "curves": _CURVES,
         "tracks": [_as_json(track) for track in kept],
     }
     # ASCII, and no "<": nothing in it can end the element that it is in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,70 +44,81 @@ def draw(
             title += f"; the states alone, as there are {len(tracks)} values: say which by names"
             tracks = tuple(track for track in tracks if track.kind == "state")
     bands = _bands(tracks)
-    rows = [row for band in bands for row in band]
-    heights = [max(_height(track) for track in row if track) for row in rows]
-    columns = max(map(len, rows))
+    heights = [max(_height(track) for track in row if track) for band in bands for row in band]
+    columns = max(len(row) for band in bands for row in band)
     width = min(max(0.25 * steps, 7), 11) if columns == 1 else 1 + 3.5 * columns
     below = _LINE + (_LINE / 2 * min(max(map(len, words)), _LONGEST) if words else 0)
-    size = (width, sum(heights) + 0.36 * len(rows) + below * len(bands) + 0.5)
+    size = (width, sum(heights) + 0.36 * len(heights) + below * len(bands) + 0.5)
     # Figure and not pyplot: no window system, and no state that outlives this call.
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10, wrap=True)
-    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    places = iter(grid)
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    places = zip(grid, heights, strict=True)
     for band in bands:
         lowest: dict[int, Axes] = {}
-        for row, drawn in zip(band, places, strict=False):
-            for column, axes in enumerate(drawn):
+        for row, (places_of_row, height) in zip(band, places, strict=False):
+            for column, axes in enumerate(places_of_row):
                 track = row[column] if column < len(row) else None
                 if track is None:
                     axes.set_axis_off()
                     continue
-                _draw(figure, axes, track)
-                axes.tick_params(labelbottom=False)
+                _draw(figure, axes, track, height)
+                axes.tick_params(bottom=False, labelbottom=False)
                 lowest[column] = axes
         for axes in lowest.values():
-            axes.tick_params(labelbottom=True)
+            axes.tick_params(bottom=True, labelbottom=True)
             _label(axes, words, steps, (width - 0.9 * columns - 0.2) / columns)
     return figure
 
 
-def _bands(tracks: tuple[Track, ...]) -> list[list[list[Track | None]]]:
-    """Rows for the variables, columns for the cells, with a few cells side by side."""
-    cells = list(dict.fromkeys(track.ending for track in tracks))
-    bands = []
-    for start in range(0, len(cells), _COLUMNS):
-        beside = cells[start : start + _COLUMNS]
-        own = {(track.base, track.ending): track for track in tracks if track.ending in beside}
-        bases = dict.fromkeys(base for base, _ in own)
-        bands.append([[own.get((base, ending)) for ending in beside] for base in bases])
-    return bands
+def _bands(tracks: tuple[Track, ...]) -> list[list[tuple[Track | None, ...]]]:
+    """A column for each cell, with a few cells side by side; the rows of each such band."""
+    of_cells: dict[str, list[Track]] = {}
+    for track in tracks:
+        of_cells.setdefault(track.ending, []).append(track)
+    cells = list(of_cells.values())
+    beside = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
+    return [list(zip_longest(*band)) for band in beside]
 
 
 def _height(track: Track) -> float:
-    return min(max(0.07 * len(track.units), 0.4), 2.2)
+    """In inches, so that a few units can have their numbers."""
+    count = len(track.units)
+    return min(max(0.07 * count, min(1.1 * _LINE * count, 1), 0.4), 2.2)
 
 
-def _draw(figure: Figure, axes: Axes, track: Track) -> None:
+def _draw(figure: Figure, axes: Axes, track: Track, height: float) -> None:
     low, high = track.scale()
     # Masked are NaN and infinities, which show as grey.
     data = np.ma.masked_invalid(track.data.T.numpy())
     image = axes.imshow(
-        data, aspect="auto", vmin=low, vmax=high, cmap="RdBu_r" if low < 0 else "Greens"
+        data,
+        aspect="auto",
+        vmin=low,
+        vmax=high,
+        cmap="RdBu_r" if low < 0 else "Greens",
+        interpolation_stage="data",  # of many values in a pixel the mean, not that of the colours
     )
     axes.set_facecolor("#9ca3af")
     shape = ", ".join(map(str, (len(track.data), track.features)))
-    axes.set_title(f"{track.name}  ({shape})", loc="left", fontsize=9, pad=3)
-    lines = max(int(_height(track) / (1.5 * _LINE)), 1)
-    axes.yaxis.set_major_locator(MaxNLocator(lines, integer=True))
+    axes.set_title(f"{track.name}  ({shape})", loc="left", fontsize=9, pad=5)
+    lines = max(int(height / (1.5 * _LINE)), 1)
+    if height >= _LINE * len(track.units):
+        axes.set_yticks(range(len(track.units)))
+    else:
+        axes.yaxis.set_major_locator(_round_numbers(lines))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda at, _: _unit(track, at)))
     axes.tick_params(labelsize=_SMALL, length=2)
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=12, fraction=0.05)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=height / 0.12)
     bar.set_ticks([low, 0, high] if low < 0 and lines > 2 else [low, high])
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     bar.ax.tick_params(labelsize=_SMALL - 1, length=2)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
+
+
+def _round_numbers(most: int) -> MaxNLocator:
+    return MaxNLocator(max(most, 1), integer=True, steps=[1, 2, 5, 10])
 
 
 def _unit(track: Track, at: float) -> str:
@@ -117,7 +129,7 @@ def _unit(track: Track, at: float) -> str:
 def _label(axes: Axes, words: list[str] | None, steps: int, width: float) -> None:
     """The steps along the axis, or words, upright where they would meet, some left out if many."""
     if words is None:
-        axes.xaxis.set_major_locator(MaxNLocator(max(int(width / 0.5), 2), integer=True))
+        axes.xaxis.set_major_locator(_round_numbers(int(width / 0.5)))
         axes.set_xlabel("step", fontsize=_SMALL)
         return
     shown = [word if len(word) <= _LONGEST else word[: _LONGEST - 1] + "…" for word in words]

@@ -77,9 +77,9 @@ def record(
         options = {"lengths": lengths, "reset": reset, "reset_to": reset_to}
         output, last = layer(input, state, **options)
     first = sequences[0]  # what the first cell reads is what the layer got
-    there = first.with_data(torch.ones_like(first.data[..., :1])).write_states()
+    there = first.with_data(first.data.new_ones(*first.data.shape[:-1], 1)).write_states()
     return Recording(
-        f"{type(layer).__name__}({layer.extra_repr()})",
+        _title(layer),
         values,
         states=frozenset(states),
         endings=endings,
@@ -88,6 +88,13 @@ def record(
         output=output,
         state=last,
     )
+
+
+def _title(module: nn.Module) -> str:
+    if isinstance(module, nn.ModuleList):
+        return ", ".join(map(_title, module))
+    inside = map(_title, module.children()) if isinstance(module, Layer) else ()
+    return f"{type(module).__name__}({', '.join(filter(None, (*inside, module.extra_repr())))})"
 
 
 def _watch(call: Call) -> tuple[States, States, tuple[str, ...]]:

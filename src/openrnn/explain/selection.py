@@ -13,7 +13,7 @@ from torch import Tensor
 from openrnn.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
-    from openrnn.explain.record import Recording
+    from openrnn.explain.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Track:
         return replace(self, data=self.data[:steps, :units], units=self.units[:units])
 
     def scale(self) -> tuple[float, float]:
-        """The ends of the colour scale: 0 and 1 for a gate, symmetric about 0 if there are signs."""
+        """The ends of the colours: symmetric about 0 if a value is below, else 0 and at least 1."""
         there = self.data[self.data.isfinite()]
         low, high = (float(there.min()), float(there.max())) if there.numel() else (0.0, 0.0)
         if low < 0:
@@ -67,6 +67,8 @@ def select(
     """
     steps = steps_of(owner, recording, sequence)
     places = {name: _place(name, recording) for name in recording}
+    if isinstance(units, Iterable):
+        units = list(units)  # which may be asked for once only
     chosen = []
     for name in _find(owner, names, places):
         value = recording[name]

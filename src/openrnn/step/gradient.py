@@ -55,7 +55,7 @@ def gradient(graph: Graph, at_steps: Collection[str], wanted: Collection[str]) -
             if name in names:
                 given = builder.input(f"{kind} gradient", name, shape, dtype)
                 _accumulate(grads, index, given)
-    _reverse(graph, values, grads, wanted)
+    reverse(graph, values, grads, wanted)
     results = {}
     for index, node in graph.inputs():
         if node["kind"] == "state" or node.label in wanted:
@@ -65,14 +65,21 @@ def gradient(graph: Graph, at_steps: Collection[str], wanted: Collection[str]) -
     return _partition(builder, outputs, results, first_backward)
 
 
-def _reverse(
+def reverse(
     graph: Graph, values: list[Value], grads: dict[int, Value], wanted: Collection[str]
 ) -> None:
-    """Goes through the nodes from the results to the inputs, and adds up their gradients."""
+    """Goes through the nodes from the results to the inputs, and adds up their gradients.
+
+    Args:
+        graph: the step.
+        values: its nodes, where the gradient is built.
+        grads: those of the results; those of all other nodes that have one are added.
+        wanted: labels of the inputs whose gradient is wanted beside those of the states.
+    """
     active = _active(graph, wanted)
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
-        derivative = ops.TABLE[node.op].derivative
+        derivative = values[index].builder.table[node.op].derivative
         if index not in grads or index not in active or derivative is None:
             continue
         inputs = [values[i] for i in node.inputs]

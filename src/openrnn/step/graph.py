@@ -197,6 +197,8 @@ class Value:
 class Builder:
     """Makes a graph, node by node. Equal nodes are made once."""
 
+    table: Mapping[str, ops.Op] = ops.TABLE
+
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self._known: dict[Node, int] = {}
@@ -211,7 +213,7 @@ class Builder:
         **attributes: Any,
     ) -> Value:
         """A node of this operation. Shape and dtype are given only where the inputs do not tell."""
-        entry, operands = ops.TABLE[op], list(inputs)
+        entry, operands = self.table[op], list(inputs)
         if entry.shape is not None:
             shape = entry.shape([operand.shape for operand in operands], attributes)
         if dtype is None:
