@@ -14,7 +14,9 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.ragged import Ragged, Steps
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_PLAIN = torch.contiguous_format
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+_INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 @lru_cache(maxsize=32)
@@ -82,8 +84,8 @@ class Sequence:
         shape = tuple(data.shape[:2])
         if lengths is None:
             data = data.transpose(0, 1) if batch_first else data
-            if reset is not None:
-                reset = (reset.t() if batch_first else reset).reshape(-1)
+            if reset is not None:  # of our own: the user's may lie in any way, and change
+                reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).flatten()
             return cls(data, shape, None, reset, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
         ragged = Ragged.padded(lengths, between, stride, data.device)
@@ -201,6 +203,8 @@ class Sequence:
         if isinstance(written, PackedSequence):
             padded: Tensor = pad_packed_sequence(written)[0]
             return padded
+        if self.ragged is None:  # else it was written apart from the output
+            written = written.clone()
         return written.transpose(0, 1) if self.batch_first else written
 
     def sort_states(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
@@ -233,11 +237,15 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Ten
     """
     if lengths is None:
         return None
-    if not isinstance(lengths, (Tensor, list, tuple, int)) or isinstance(lengths, bool):
+    try:
+        if isinstance(lengths, bool):
+            raise TypeError("bool is no number of steps")
+        read = torch.as_tensor(lengths).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentTypeError(
-            f"{owner}: expected lengths to be a Tensor of integers, got {type(lengths).__name__}"
-        )
-    read = torch.as_tensor(lengths).detach().cpu()
+            f"{owner}: expected lengths to be a Tensor of integers, "
+            f"got {type(lengths).__name__} {lengths!r}"
+        ) from error
     if read.dtype not in _INTEGERS and read.numel():
         raise ArgumentTypeError(
             f"{owner}: expected lengths to be integers, got dtype {read.dtype}. "

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from openrnn.autograd import in_transform
 from openrnn.backends.backend import Backend, Call, States
 from openrnn.backends.loop import loop
-from openrnn.binding import is_parametrized, tensors_of
+from openrnn.binding import bind, is_parametrized, tensors_of
 from openrnn.errors import ArgumentError
 
 
@@ -41,8 +41,8 @@ def checkpointed(run: Backend, steps: int) -> Backend:
         if not torch.is_grad_enabled() or in_transform(sequence.data.device):
             return run(call)
         if is_parametrized(call.cell):  # one mask for the whole sequence
-            parameters = {**tensors_of(call.cell), **(call.parameters or {})}
-            call = call._replace(parameters=parameters)
+            tensors = {**tensors_of(call.cell), **(call.parameters or {})}
+            call = call._replace(cell=bind(call.cell, tensors), parameters=None)
         parts = sequence.split(steps)
         sizes = [part.sizes()[0] for part in parts]
         resets: Any = (None,) * len(parts)

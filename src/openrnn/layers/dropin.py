@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn import backends
+from openrnn.backends.backend import States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint
+from openrnn.binding import is_parametrized
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.base import Cell
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.layer import DEFAULT, Layer, Scanned, check_bool
+from openrnn.layers.layer import Layer, Scanned, check_bool
 from openrnn.layers.stack import Stack
-from openrnn.layers.stream import Link
+from openrnn.layers.stream import DEFAULT, Link
 from openrnn.sequence import Sequence
 from openrnn.state import check_dtype, check_states
 
@@ -230,9 +232,10 @@ class DropIn(nn.RNNBase, Layer):
         return _pairs(cells) if self.bidirectional else cells
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
-        drops = self.training and self.weight_drop
-        link = None if drops else self.stack.link(like, parameters or self.lend())
-        return link and _Link(self, like, link)
+        # What is drawn for a call is not for many.
+        drawn = (self.training and self.weight_drop) or is_parametrized(self)
+        link = None if drawn else self.stack.link(like, parameters or self.lend())
+        return None if link is None else _Link(self, like, link)
 
     def _split_state(self, sequence: Sequence, hx: Any, name: str = "") -> Any:
         """From torch's (D·L, B, H) to the states of each cell, nested as the stack is.
@@ -302,7 +305,7 @@ class DropIn(nn.RNNBase, Layer):
         return ", ".join(shown)
 
 
-class _Link:
+class _Link(Link):
     """See `openrnn.layers.stream.Link`."""
 
     def __init__(self, layer: DropIn, like: Tensor, link: Link) -> None:
@@ -315,8 +318,8 @@ class _Link:
     def read(self) -> Any:
         return self._layer._join_state(self._link.read(), 0)
 
-    def write(self, state: Any) -> None:
-        self._link.write(self._layer._split_state(self._like, state))
+    def share(self, state: Any) -> list[tuple[Stepper, States]]:
+        return self._link.share(self._layer._split_state(self._like, state))
 
 
 def _stacked(tensors: Any, dim: int) -> Tensor:

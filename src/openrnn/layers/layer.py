@@ -12,9 +12,6 @@ from openrnn.errors import ArgumentError, ArgumentTypeError, StateError
 from openrnn.layers.stream import Link, Stream
 from openrnn.sequence import Sequence
 
-# What a call without a state begins with, in the place of a state.
-DEFAULT = "default"
-
 
 class Scanned(NamedTuple):
     """What a layer makes of a sequence.

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.backends.backend import Call, Stepper
+from openrnn.backends.backend import Call, States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
-from openrnn.layers.layer import DEFAULT, Layer, Scanned, check_bool
-from openrnn.layers.stream import Link
+from openrnn.layers.layer import Layer, Scanned, check_bool
+from openrnn.layers.stream import DEFAULT, Link
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec, state_spec
 
@@ -106,6 +106,12 @@ class Recurrent(Layer):
 
     def _add_initial_state(self) -> None:
         size = getattr(self.cell, "input_size", None)
+        if not isinstance(size, int) and getattr(self.cell, "state_sizes", None) is None:
+            raise CellError(
+                f"Recurrent: learn_initial_state=True needs to know the states of "
+                f"{type(self.cell).__name__}, which has neither state_sizes nor input_size. Name "
+                "its states and their features by state_sizes = {'h': 20, 'c': 20}, say"
+            )
         like = next((p for p in self.cell.parameters() if p.is_floating_point()), torch.empty(0))
         spec = state_spec(self.cell, like.new_zeros(1, size if isinstance(size, int) else 1))
         assert spec.sizes is not None
@@ -149,7 +155,7 @@ class Recurrent(Layer):
             return None
         spec = self._spec[1]
         stepper = backends.stepper(self.backend, self.cell, parameters, spec, like)
-        return stepper and _Link(self, spec, like, stepper)
+        return None if stepper is None else _Link(self, spec, like, stepper)
 
     def _state_spec(self, sequence: Sequence, state: Any) -> StateSpec:
         """What the cell's states are."""
@@ -166,7 +172,10 @@ class Recurrent(Layer):
                 # The states that the user gives show their structure as well.
                 count = 1 if isinstance(state, Tensor) else len(state)
                 names = tuple(f"state {i}" for i in range(count))
-                spec = StateSpec(names, None, single=isinstance(state, Tensor))
+                given = (state,) if isinstance(state, Tensor) else state
+                sizes = tuple(s.size(-1) for s in given if isinstance(s, Tensor) and s.dim())
+                known = len(sizes) == count
+                spec = StateSpec(names, sizes if known else None, isinstance(state, Tensor))
         return spec
 
     def _read_state(
@@ -200,7 +209,7 @@ class Recurrent(Layer):
         return ", ".join(shown + ["learn_initial_state=True"] * bool(self.initial_names))
 
 
-class _Link:
+class _Link(Link):
     """See `Link`."""
 
     def __init__(self, layer: Recurrent, spec: StateSpec, like: Tensor, stepper: Stepper) -> None:
@@ -213,6 +222,7 @@ class _Link:
     def read(self) -> Any:
         return self._spec.wrap(self._stepper.read())
 
-    def write(self, state: Any) -> None:
+    def share(self, state: Any) -> list[tuple[Stepper, States]]:
         states = self._layer._read_state(self._spec, self._like, state)
-        self._stepper.write(states or self._spec.zeros(self._like.data, self._like.batch_size))
+        zeros = self._spec.zeros(self._like.data, self._like.batch_size)
+        return [(self._stepper, states or zeros)]

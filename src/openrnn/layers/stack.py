@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openrnn.backends.backend import States, Stepper
 from openrnn.cells.arguments import check_probability
 from openrnn.errors import ArgumentError
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
@@ -143,7 +144,7 @@ class Stack(Layer):
         return ", ".join(options + ["batch_first=True"] * self.batch_first)
 
 
-class _Link:
+class _Link(Link):
     """See `Link`."""
 
     def __init__(self, stack: Stack, links: list[Link]) -> None:
@@ -159,7 +160,7 @@ class _Link:
     def read(self) -> Any:
         return tuple(link.read() for link in self._links)
 
-    def write(self, state: Any) -> None:
+    def share(self, state: Any) -> list[tuple[Stepper, States]]:
         states = share(state, len(self._links), "Stack: expected the state", self._meaning)
-        for link, own in zip(self._links, states, strict=True):
-            link.write(own)
+        pairs = zip(self._links, states, strict=True)
+        return [part for link, own in pairs for part in link.share(own)]

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
+from openrnn.backends.backend import States, Stepper
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.step.glance import Glance
 
 if TYPE_CHECKING:
     from openrnn.layers.layer import Layer
 
+# What a call without a state begins with, in the place of a state.
+DEFAULT = "default"
 
-class Link(Protocol):
+
+class Link(ABC):
     """A layer made ready for one step after another: memory and packed weights are its own.
 
     It maps (B, features) to (B, features), and changes its state, which has the layer's form.
     """
 
+    @abstractmethod
     def __call__(self, x: Tensor) -> Tensor: ...
 
+    @abstractmethod
     def read(self) -> Any:
         """A copy of the state."""
 
+    @abstractmethod
+    def share(self, state: Any) -> list[tuple[Stepper, States]]:
+        """A state taken apart, checked: what goes where."""
+
     def write(self, state: Any) -> None:
-        """Takes a state that fits."""
+        """Takes a state, all of it, or none if it does not fit."""
+        for stepper, states in self.share(state):
+            stepper.write(states)
 
 
 class Stream:
@@ -77,27 +90,40 @@ class Stream:
             raise ArgumentError(f"stream: expected batch_size to be an integer ≥ 1, got {count!r}")
         self.layer: Layer = layer
         self.batch_size: int = int(batch_size)
-        self._given: Any = state
-        self._state: Any = state
+        self._given: Any = copied(state)
+        self._state: Any = self._given
+        self._replaced: Tensor | None = None  # rows that are reset at the first step, (B,) bool
         self._like: Tensor | None = None  # zeros of the shape of a step's input, once there was one
         self._link: Link | None = None
         self._start: Any = None  # the state in which it begins, while the link holds
-        self._is_unchanged: Callable[[], bool] = lambda: False
+        self._is_unchanged: Callable[[], bool] | None = None  # whether the link holds
 
     def __call__(self, input: Tensor) -> Tensor:
-        if self._link is not None and isinstance(input, Tensor) and self._fits(input):
-            return self._link(input)
+        if self._link is not None and isinstance(input, Tensor):
+            if self._fits(input):
+                return self._link(input)
+            if input.dim() == 1 and self._fits(input.unsqueeze(0)):
+                return self._link(input.unsqueeze(0)).squeeze(0)
         return self._run(input)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no link; it makes its own."""
+        parts = {"_state": self.state, "_link": None, "_start": None, "_is_unchanged": None}
+        return {**self.__dict__, **parts}
+
+    def _holds(self) -> bool:
+        """Whether there is a link, made for the layer as it is now."""
+        return self._link is not None and self._is_unchanged is not None and self._is_unchanged()
+
     def _fits(self, x: Tensor) -> bool:
-        """Whether the link was made for such a step, and for the layer as it is now."""
+        """Whether the link holds, and was made for such a step."""
         like = self._like
         return (
             like is not None
             and x.shape == like.shape
             and x.dtype == like.dtype
             and x.device == like.device
-            and self._is_unchanged()
+            and self._holds()
             and not in_transform(like.device)
         )
 
@@ -107,14 +133,14 @@ class Stream:
 
         Before the first step it is what was given, or None. It may be set.
         """
-        return self._state if self._link is None else self._link.read()
+        return copied(self._state) if self._link is None else self._link.read()
 
     @state.setter
     def state(self, state: Any) -> None:
-        if self._link is not None and state is not None:
+        if self._link is not None and state is not None and self._holds():
             self._link.write(state)
         else:
-            self._state, self._link = state, None
+            self._state, self._link, self._replaced = copied(state), None, None
 
     def reset(self, rows: Any = None) -> None:
         """Goes back to the state in which the stream began.
@@ -124,44 +150,57 @@ class Stream:
                 Default: all.
         """
         if rows is None:
-            if self._link is not None and self._is_unchanged():
+            if self._link is not None and self._holds():
                 self._link.write(self._given)
             else:
-                self._state, self._link = self._given, None
+                self._state, self._link, self._replaced = self._given, None, None
             return
         chosen = self._read_rows(rows)
-        if self._like is None:  # no step was made
+        if self._link is not None and self._holds():
+            mask = chosen.unsqueeze(1)
+            pick = lambda begin, now: torch.where(mask, begin, now)  # noqa: E731
+            self._link.write(_map(pick, self._start, self._link.read()))
             return
-        with torch.no_grad():
-            start = self._start
-            if start is None or not self._is_unchanged():
-                # A sequence without steps ends with the state in which it begins.
-                begin = self._time_first(self._like.unsqueeze(0))
-                _, start = self.layer(begin, self._given, lengths=[0] * self.batch_size)
-            self.state = _map(lambda a, b: torch.where(chosen, a, b), start, self.state)
+        self._state, self._link = self.state, None
+        self._replaced = chosen if self._replaced is None else chosen | self._replaced
 
     def _run(self, input: Tensor) -> Tensor:
         """Steps through the layer itself, and makes what is quicker ready for the next one."""
         steps = self._read(input)
+        options: dict[str, Any] = {}
+        if self._replaced is not None:
+            reset = torch.zeros(steps.shape[:2], dtype=torch.bool)
+            reset[0] = self._replaced
+            again = DEFAULT if self._given is None else self._given
+            options = {"reset": self._time_first(reset), "reset_to": again}
         with torch.no_grad():
             output: Tensor
-            output, state = self.layer(self._time_first(steps), self.state)
-            if self._link is not None and self._fits(steps[0]):  # more steps than one
-                self._link.write(state)
-            else:
-                self._state, self._link = state, None
-                self._like = torch.zeros_like(steps[0])
+            output, state = self.layer(self._time_first(steps), self.state, **options)
+        self._replaced = None
+        if self._link is not None and self._fits(steps[0]):  # more steps than one
+            self._link.write(state)
+        else:
+            self._state, self._link = state, None
+            # Memory that outlives an inference mode that is on just now.
+            with torch.inference_mode(False), torch.no_grad():
+                self._like = torch.zeros(steps[0].shape, dtype=steps.dtype, device=steps.device)
                 self._make_link()
         return output if input.dim() == 3 else self._time_first(output).view(*input.shape[:-1], -1)
 
     def _make_link(self) -> None:
-        glance = Glance.at(self.layer, classes=False)
+        layer = self.layer
         assert self._like is not None
-        link = None if glance is None else self.layer.link(self._like)
-        if link is None or glance is None:
+        glance = Glance.at(layer, classes=False)
+        tensors = list(_tensors_of(layer))
+        if (
+            glance is None
+            or in_transform(self._like.device)
+            or not _runs_as_it_is(layer)
+            or any(tensor.is_inference() for tensor in tensors)  # they do not tell of changes
+        ):
             return
-        tensors = [*self.layer.parameters(), *self.layer.buffers()]
-        if any(tensor.is_inference() for tensor in tensors):  # they do not tell of changes
+        link = layer.link(self._like)
+        if link is None:
             return
         versions = [tensor._version for tensor in tensors]
 
@@ -198,26 +237,54 @@ class Stream:
         )
 
     def _read_rows(self, rows: Any) -> Tensor:
-        """Which rows were asked for, (B, 1) bool."""
+        """Which rows were asked for, (B,) bool."""
         count = self.batch_size
-        device = "cpu" if self._like is None else self._like.device
+        wrong = ArgumentError(
+            f"stream: expected rows to be indices from 0 to {count - 1}, or a mask of bool, "
+            f"got {rows!r}"
+        )
+        if isinstance(rows, (bool, str)):
+            raise wrong
+        try:
+            read = torch.as_tensor(rows).cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise wrong from error
         mask = torch.zeros(count, dtype=torch.bool)
-        if isinstance(rows, Tensor) and rows.dtype == torch.bool:
-            if rows.shape != (count,):
+        if read.numel() == 0:
+            return mask
+        if read.dtype == torch.bool:
+            if read.shape != (count,):
                 raise ShapeError(
                     f"stream: expected a mask of rows of shape ({count},), batch_size, "
-                    f"got {tuple(rows.shape)}"
+                    f"got {tuple(read.shape)}"
                 )
-            mask = rows
-        else:
-            index = torch.as_tensor(rows).view(-1)
-            if index.is_floating_point() or bool(((index < 0) | (index >= count)).any()):
-                raise ArgumentError(
-                    f"stream: expected rows to be indices from 0 to {count - 1}, or a mask of "
-                    f"bool, got {rows!r}"
-                )
-            mask[index.long().cpu()] = True
-        return mask.to(device).unsqueeze(1)
+            return read.clone()
+        if read.is_floating_point() or bool(((read < 0) | (read >= count)).any()):
+            raise wrong
+        mask[read.flatten().long()] = True
+        return mask
+
+
+def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
+    """Parameters, buffers, and tensors that are plain attributes."""
+    yield from layer.parameters()
+    yield from layer.buffers()
+    for module in layer.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
+
+
+def _runs_as_it_is(layer: nn.Module) -> bool:
+    """Whether a call is the library's forward and nothing else: no hook, no other forward."""
+    owner = next(kind for kind in type(layer).__mro__ if "forward" in vars(kind))
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    return owner.__module__.startswith("openrnn.layers.") and not any(hooks)
+
+
+def copied(state: Any) -> Any:
+    """A state, however nested, in memory of its own and without its history."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    return type(state)(map(copied, state)) if type(state) in (tuple, list) else state
 
 
 def _map(join: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Any:

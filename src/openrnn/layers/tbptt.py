@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from openrnn.errors import ArgumentError, ArgumentTypeError
-from openrnn.layers.layer import DEFAULT, Layer
+from openrnn.layers.layer import Layer
+from openrnn.layers.stream import DEFAULT
 from openrnn.sequence import read_lengths, read_reset
 
 
@@ -78,6 +79,11 @@ def tbptt(
             f"tbptt: expected the input to be a Tensor, got {type(input).__name__}. "
             "Give sequences of different lengths padded, with lengths="
         )
+    if reset is None and reset_to is not None:
+        raise ArgumentError(
+            "tbptt: got reset_to, the state after a reset, but no reset. "
+            "Say by reset= which steps start afresh"
+        )
     if reset is not None and reset_to is None:
         reset_to = DEFAULT if state is None else state
     return _chunks(layer, input, state, int(chunk), lengths, reset, reset_to)
@@ -110,11 +116,15 @@ def _chunks(
             options |= {"reset": torch.split(reset, chunk, time)[number], "reset_to": reset_to}
         output, state = layer(part, state, **options)
         yield output, state
-        state = detached(state)
+        state = _detached(state)
+        # A history is gone with the first chunk's graph; a parameter has a gradient from each.
+        reset_to = _detached(reset_to, keep_leaves=True)
 
 
-def detached(state: Any) -> Any:
+def _detached(state: Any, *, keep_leaves: bool = False) -> Any:
     """A state, however nested, without its history."""
     if isinstance(state, Tensor):
-        return state.detach()
-    return type(state)(map(detached, state))
+        return state if keep_leaves and state.is_leaf else state.detach()
+    if not isinstance(state, (tuple, list)):
+        return state
+    return type(state)(_detached(part, keep_leaves=keep_leaves) for part in state)

@@ -239,6 +239,13 @@ class Standing:
         last = {label.removeprefix("state."): tensor for label, tensor in self._made.items()}
         return last | self._states[self._turn]
 
+    def write(self, name: str, state: Tensor) -> None:
+        """Where the next step begins. The output of the last one is the user's own by now."""
+        if f"state.{name}" == self._output and name not in self._states[0]:
+            self._made[self._output] = state.to(self._made[self._output].dtype).clone()
+        else:
+            self.states[name].copy_(state)
+
     def __call__(self, x: Tensor) -> Tensor:
         x = x.contiguous()
         self._made[self._output] = result = torch.empty_like(self._made[self._output])

@@ -26,7 +26,7 @@ class Stepper:
 
     def write(self, states: tuple[Tensor, ...]) -> None:
         for name, state in zip(self._names, states, strict=True):
-            self._standing.states[name].copy_(state)
+            self._standing.write(name, state)
 
 
 def stepper_of(
