@@ -16,7 +16,7 @@ from benchmarks.table import Table
 from benchmarks.targets import Measured
 from benchmarks.timing import QUICK, Effort
 
-PARTS = ("layers", "custom", "packed", "reset", "stream", "accuracy", "memory")
+PARTS = ("layers", "custom", "packed", "reset", "stream", "accuracy", "memory", "long")
 QUICK_SHAPE = "seed"
 Row = TypeVar("Row")
 
@@ -117,8 +117,8 @@ def run(plan: Plan, peak: float, measured: Measured, console: Console) -> Iterat
         ])  # fmt: skip
         if measured.memory:
             yield memory.table(measured.memory)
-        if plan.complete:
-            yield memory.long_table()
+    if plan.has("long") and "LSTM" in names and not plan.quick:
+        yield memory.long_table()
 
 
 def _rows(console: Console, calls: list[partial[Row]]) -> list[Row]:
