@@ -13,6 +13,8 @@ from openrnn.errors import (
     ShapeError,
     StateError,
 )
+from openrnn.explain.draw import draw
+from openrnn.explain.equations import equations
 from openrnn.explain.explain import explain
 from openrnn.explain.record import record
 from openrnn.layers.bidirectional import Bidirectional
@@ -45,6 +47,8 @@ __all__ = [
     "Stack",
     "StateError",
     "cells",
+    "draw",
+    "equations",
     "explain",
     "record",
     "tbptt",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from openrnn.step import ops
 from openrnn.step.graph import Graph, Node, depends_on
-from openrnn.step.shape import batch_dim, concrete
+from openrnn.step.shape import batch_dim, concrete, features
 
 # Functions of one value that make no gate of a sum.
 _LINEAR = frozenset({"neg", "detach", "convert", "logical_not"})
 _NONE = -1  # in the place of a row: made of no row, or of several
+_NOTHING = torch.tensor(_NONE, dtype=torch.int32)
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,16 @@ class Block:
 
     Rows are the numbers along all dimensions but the last. With `columns` they are those along all
     but the first: of a weight in x @ W. A parameter that is in no product has its numbers as rows.
+
+    function: where in the graph these rows, and no others, first go through a function of one
+        value, as those of a gate through σ; None where they do not.
     """
 
     name: str
     start: int
     stop: int
     columns: bool = False
+    function: int | None = None
 
 
 def blocks(graph: Graph, gates: Sequence[str] = ()) -> dict[str, list[Block]]:
@@ -53,19 +59,27 @@ def blocks(graph: Graph, gates: Sequence[str] = ()) -> dict[str, list[Block]]:
         >>> [(block.name, block.start, block.stop) for block in blocks(lane.graph)["weight_hh"]]
         [('r', 0, 20), ('z', 20, 40), ('n', 40, 60)]
     """
-    found = {}
+    found: dict[str, list[Block]] = {}
     for index, node in graph.inputs("parameter"):
         if not node.shape:
             continue
         spans, rows, columns = _follow(graph, index)
         cuts = sorted({0, rows}.union(*spans.values()))
-        pieces = list(zip(cuts, cuts[1:], strict=False))
+        pieces = list(pairwise(cuts))
         families = [[i for i, span in spans.items() if span == piece] for piece in pieces]
         names = _fall_back([_name(graph, f, len(families) == 1) for f in families], gates)
         found[str(node["name"])] = [
-            Block(name, *piece, columns) for name, piece in zip(names, pieces, strict=True)
+            Block(name, *piece, columns, _function(graph, family))
+            for name, piece, family in zip(names, pieces, families, strict=True)
         ]
-    return found
+    known: dict[int | None, str] = {}
+    for block in (block for one in found.values() for block in one):
+        if block.function is not None and block.name:
+            known.setdefault(block.function, block.name)
+    return {
+        name: [replace(block, name=block.name or known.get(block.function, "")) for block in one]
+        for name, one in found.items()
+    }
 
 
 def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], int, bool]:
@@ -74,16 +88,20 @@ def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], i
     And the number of rows, and whether these are columns.
     """
     shape = concrete(graph.nodes[parameter].shape, 1)
-    by_rows = torch.arange(math.prod(shape[:-1])).view(*shape[:-1], 1).expand(shape)
-    by_columns = torch.arange(math.prod(shape[1:])).view(1, *shape[1:]).expand(shape)
-    by_numbers = torch.arange(math.prod(shape)).view(shape)
-    ways = [(by_rows, False), (by_columns, True)] if len(shape) > 1 else []
-    best = (_Way(graph, parameter, by_numbers), False)
-    for rows, columns in ways:  # the right way is that in which a product keeps the rows apart
+    best, is_columns = None, False
+    # The right way is that in which a product keeps the rows apart.
+    for columns in (False, True) if len(shape) > 1 else ():
+        outer = (1, *shape[1:]) if columns else (*shape[:-1], 1)
+        rows = torch.arange(math.prod(outer), dtype=torch.int32).view(outer).expand(shape)
         way = _Way(graph, parameter, rows)
-        if way.most > best[0].most:
-            best = (way, columns)
-    return best[0].spans, best[0].count, best[1]
+        if way.most > (best.most if best else 0):
+            best, is_columns = way, columns
+        if way.most == way.count > 1:
+            break
+    if best is None:
+        numbers = torch.arange(math.prod(shape), dtype=torch.int32).view(shape)
+        best = _Way(graph, parameter, numbers)
+    return best.spans, best.count, is_columns
 
 
 class _Way:
@@ -112,7 +130,7 @@ class _Way:
 
     def _span(self, made: Tensor) -> tuple[tuple[int, int] | None, int]:
         there = torch.zeros(self.count + 1, dtype=torch.bool)
-        there[made.reshape(-1)] = True  # _NONE is the last
+        there[made.reshape(-1).long()] = True  # _NONE is the last
         number, whole = int(there[:-1].sum()), not there[-1]
         start, stop = int(made.min()), int(made.max()) + 1
         return ((start, stop) if whole and stop - start == number else None), number
@@ -122,7 +140,9 @@ class _Way:
         if kind == "product":
             return self._product(node, shape)
         if kind == "elementwise":
-            made = torch.tensor(_NONE).expand(shape)
+            made = _NOTHING.expand(shape)
+            if node.op == "mul" and self._is_gated(node):
+                return None
             for i in node.inputs:
                 if i in self._known:
                     made = _merge(made, self._known[i].expand(shape))
@@ -136,13 +156,18 @@ class _Way:
             return run(*given, **dict(node.attributes)) if node.op != "unslice" else None
         return None
 
+    def _is_gated(self, node: Node) -> bool:
+        """Whether two values of a step weigh each other: what comes out is of neither."""
+        shapes = [self._graph.nodes[i].shape for i in node.inputs]
+        return features(shapes[0]) == features(shapes[1]) and None not in map(batch_dim, shapes)
+
     def _rows_of(self, index: int) -> Tensor:
-        nothing = torch.tensor(_NONE).expand(concrete(self._graph.nodes[index].shape, 1))
+        nothing = _NOTHING.expand(concrete(self._graph.nodes[index].shape, 1))
         return self._known.get(index, nothing)
 
     def _product(self, node: Node, shape: tuple[int, ...]) -> Tensor:
         """Each number of a product is made of the row that it was a sum over, if it was one."""
-        made = torch.tensor(_NONE).expand(shape)
+        made = _NOTHING.expand(shape)
         for i, over in zip(node.inputs, (-1, -2), strict=True):
             if i in self._known and batch_dim(self._graph.nodes[i].shape) is None:
                 low, high = self._known[i].aminmax(dim=over, keepdim=True)
@@ -159,7 +184,7 @@ def _name(graph: Graph, family: list[int], whole: bool) -> str | None:
     """The gate of a block, from the values that are made of just its rows."""
     nodes = graph.nodes
     states = {index: label.partition(".")[2] for label, index in graph.outputs}
-    gate = next((i for i in family if _is_function(nodes[i])), None)
+    gate = _function(graph, family)
     before = [nodes[i].name for i in family if gate is None or i < gate]
     after = sorted(depends_on(nodes, family))
     own = next((name for name in before if name), None)
@@ -168,8 +193,6 @@ def _name(graph: Graph, family: list[int], whole: bool) -> str | None:
         found = next((nodes[i].name for i in after if nodes[i].name in parts), None)
         if found is not None:
             return found
-        if _is_function(nodes[_behind_views(graph, family)]):  # a slice of gates is one
-            return own
     if gate is not None and (nodes[gate].name or gate in states):
         return nodes[gate].name or states[gate]
     if own is not None or not whole:
@@ -177,12 +200,8 @@ def _name(graph: Graph, family: list[int], whole: bool) -> str | None:
     return next((nodes[i].name or states[i] for i in after if nodes[i].name or i in states), None)
 
 
-def _behind_views(graph: Graph, family: list[int]) -> int:
-    """What the first named value is a view of."""
-    index = next(i for i in family if graph.nodes[i].name)
-    while ops.TABLE[graph.nodes[index].op].kind == "view":
-        index = graph.nodes[index].inputs[0]
-    return index
+def _function(graph: Graph, family: list[int]) -> int | None:
+    return next((index for index in family if _is_function(graph.nodes[index])), None)
 
 
 def _is_function(node: Node) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from openrnn import cells
 from openrnn.binding import tensors_aside
-from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
+from openrnn.errors import ArgumentError, ArgumentTypeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST = 32  # heat maps that are drawn unasked
 _COLUMNS = 4
+_DPI = 120
 _SMALL = 8  # points, of the text at the axes
 _LINE = 0.15  # inches from one line of such text to the next, and twice a letter's width
 _LONGEST = 20  # letters of a label
@@ -49,8 +50,9 @@ def draw(
     width = min(max(0.25 * steps, 7), 11) if columns == 1 else 1 + 3.5 * columns
     below = _LINE + (_LINE / 2 * min(max(map(len, words)), _LONGEST) if words else 0)
     size = (width, sum(heights) + 0.36 * len(heights) + below * len(bands) + 0.5)
+    across = (width - 0.9 * columns - 0.2) / columns
     # Figure and not pyplot: no window system, and no state that outlives this call.
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10, wrap=True)
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
@@ -63,12 +65,12 @@ def draw(
                 if track is None:
                     axes.set_axis_off()
                     continue
-                _draw(figure, axes, track, height)
+                _draw(figure, axes, track, across, height)
                 axes.tick_params(bottom=False, labelbottom=False)
                 lowest[column] = axes
         for axes in lowest.values():
             axes.tick_params(bottom=True, labelbottom=True)
-            _label(axes, words, steps, (width - 0.9 * columns - 0.2) / columns)
+            _label(axes, words, steps, across)
     return figure
 
 
@@ -88,16 +90,19 @@ def _height(track: Track) -> float:
     return min(max(0.07 * count, min(1.1 * _LINE * count, 1), 0.4), 2.2)
 
 
-def _draw(figure: Figure, axes: Axes, track: Track, height: float) -> None:
+def _draw(figure: Figure, axes: Axes, track: Track, width: float, height: float) -> None:
+    """A heat map of about so many inches."""
     low, high = track.scale()
     # Masked are NaN and infinities, which show as grey.
     data = np.ma.masked_invalid(track.data.T.numpy())
+    fits = len(track.data) <= width * _DPI and len(track.units) <= height * _DPI
     image = axes.imshow(
         data,
         aspect="auto",
         vmin=low,
         vmax=high,
         cmap="RdBu_r" if low < 0 else "Greens",
+        interpolation="nearest" if fits else "antialiased",
         interpolation_stage="data",  # of many values in a pixel the mean, not that of the colours
     )
     axes.set_facecolor("#9ca3af")

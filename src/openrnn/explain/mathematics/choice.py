@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 
 from openrnn.explain.mathematics.slices import AFFINE
@@ -21,12 +20,19 @@ class Choice:
     its way into a function. One without is shown if it is used again, and is more than a few
     symbols; so is a gate of a part of a weight.
     stacked: values that are wanted in pieces alone, with their pieces, from first to last.
+    readers: of each value, those of them that are computed here.
     """
 
-    def __init__(self, graph: Graph, results: Collection[int], known: Collection[int] = ()) -> None:
-        self._graph, self._known = graph, set(known)
+    def __init__(
+        self,
+        graph: Graph,
+        results: Collection[int],
+        known: Collection[int] = (),
+        always: Collection[int] = (),
+    ) -> None:
+        self._graph, self._known, self._always = graph, set(known), set(always)
         self._needed = ancestors(graph.nodes, results)
-        self._readers = [
+        self.readers = [
             [r for r in found if r in self._needed and r not in self._known]
             for found in graph.readers()
         ]
@@ -41,9 +47,6 @@ class Choice:
         for index in sorted(self._needed):
             self._look(index)
 
-    def reads(self, index: int) -> int:
-        return len(self._readers[index])
-
     def is_weight(self, index: int) -> bool:
         """Whether it is a parameter, or a part of one as it lies."""
         node = self._graph.nodes[index]
@@ -55,27 +58,28 @@ class Choice:
             and all(self.is_weight(i) for i in node.inputs)
         )
 
-    def has_product(self, index: int) -> bool:
-        return index in self._products
+    def is_pre_activation(self, index: int) -> bool:
+        """Whether it is a sum with a product, of a weight and a vector."""
+        return index in self._affine and index in self._products
 
     def _stacks(self) -> dict[int, list[int]]:
-        found = {}
-        for index in self._needed:
-            node, readers = self._graph.nodes[index], self._readers[index]
-            pieces = sorted(readers, key=lambda r: dict(self._graph.nodes[r].attributes)["start"]
-                            if self._graph.nodes[r].op == "slice" else -1)  # fmt: skip
-            ends = [0]
-            for piece in pieces:
-                cut = self._graph.nodes[piece]
-                if cut.op != "slice" or cut["step"] != 1 or cut["dim"] != len(node.shape) - 1:
-                    break
-                if cut["start"] != ends[-1]:
-                    break
-                ends.append(cut["stop"])
-            whole = node.op != "input" and len(pieces) > 1 and len(ends) == len(pieces) + 1
-            if whole and ends[-1] == node.shape[-1] and batch_dim(node.shape) == 0:
-                if index not in self.results and index not in self._known:
-                    found[index] = pieces
+        """Values that nothing but slices reads, which lie side by side."""
+        nodes, found = self._graph.nodes, {}
+        for index in self._needed - self.results - self._known:
+            node, readers = nodes[index], self.readers[index]
+            last = len(node.shape) - 1
+            sliced = all(
+                (nodes[r].op, dict(nodes[r].attributes).get("step")) == ("slice", 1)
+                and nodes[r]["dim"] == last
+                for r in readers
+            )
+            if node.op == "input" or not sliced or len(readers) < 2:
+                continue
+            pieces = sorted(readers, key=lambda r: int(nodes[r]["start"]))
+            ends = [0, *(nodes[r]["stop"] for r in pieces)]
+            together = [nodes[r]["start"] for r in pieces] == ends[:-1]
+            if together and ends[-1] == node.shape[last] and batch_dim(node.shape) == 0:
+                found[index] = pieces
         return found
 
     def _look(self, index: int) -> None:
@@ -107,11 +111,11 @@ class Choice:
         scaled = node.op in ("mul", "div") and any(
             batch_dim(self._graph.nodes[i].shape) is None for i in node.inputs
         )
-        return (node.op in AFFINE or scaled) and self._affine.issuperset(inner)
+        return (node.op in (*AFFINE, "norm") or scaled) and self._affine.issuperset(inner)
 
     def _is_shown(self, index: int) -> bool:
         node = self._graph.nodes[index]
-        if index in self.results or index in self.stacked:
+        if index in self.results or index in self.stacked or index in self._always:
             return True
         if node.op in ("expand", "detach"):
             return False
@@ -120,14 +124,14 @@ class Choice:
         if index in self.anonymous and node.op in _ACTIVATIONS and index in self._products:
             return True
         large = self._size[index] > 3 or index in self._products
-        return len(self._readers[index]) > 1 and large
+        return len(self.readers[index]) > 1 and large
 
     def _goes_into_a_function(self, index: int) -> bool:
         """A sum of products, used once, in sums and products up to a function."""
         if index not in self._affine:
             return False
-        while len(self._readers[index]) == 1:
-            (index,) = self._readers[index]
+        while len(self.readers[index]) == 1:
+            (index,) = self.readers[index]
             node = self._graph.nodes[index]
             if node.op in _ACTIVATIONS or node.op == "norm":
                 return True

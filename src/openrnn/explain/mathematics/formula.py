@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openrnn.explain.mathematics.words import WORDS
-from openrnn.step.shape import Shape, batch_dim, broadcast
+from openrnn.step.shape import Shape, batch_dim, broadcast, features
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _times(*factors: Tensor) -> Tensor:
     return product
 
 
-_ARITHMETIC: dict[str, Any] = {
+_ARITHMETIC: dict[str, Callable[..., Tensor]] = {
     "total": _total,
     "minus": torch.neg,
     "times": _times,
@@ -111,7 +111,7 @@ _ARITHMETIC: dict[str, Any] = {
 }
 
 
-# --- the arithmetic: each gives the form that a reader would write ---------------------------------
+# --- the arithmetic: each gives the form that a reader would write --------------------------------
 
 
 def number(value: float) -> Formula:
@@ -148,6 +148,10 @@ def total(*terms: Formula) -> Formula:
 
 def times(*factors: Formula) -> Formula:
     """The product, element by element: the number first, products with a weight last."""
+    below = [factor.inputs[1] for factor in map(_unsigned, factors) if factor.op == "over"]
+    if below:
+        above = [_numerator(factor) for factor in factors]
+        return over(times(*above), times(*below))
     flat: list[Formula] = []
     coefficient = 1.0
     for factor in factors:
@@ -159,7 +163,7 @@ def times(*factors: Formula) -> Formula:
             else:
                 flat.append(part)
     flat = _with_powers(flat)
-    flat.sort(key=lambda part: any(f.op == "apply" for f in part.walk()))
+    flat.sort(key=lambda part: any(f.op == "apply" for f in (part, *part.inputs)))
     size = abs(coefficient)
     if coefficient == 0:
         return number(0)
@@ -167,6 +171,16 @@ def times(*factors: Formula) -> Formula:
         flat.insert(0, number(size))
     product = flat[0] if len(flat) == 1 else Formula("times", tuple(flat), _shape(flat))
     return minus(product) if coefficient < 0 else product
+
+
+def _unsigned(formula: Formula) -> Formula:
+    return formula.inputs[0] if formula.op == "minus" else formula
+
+
+def _numerator(formula: Formula) -> Formula:
+    if formula.op == "minus":
+        return minus(_numerator(formula.inputs[0]))
+    return formula.inputs[0] if formula.op == "over" else formula
 
 
 def _with_powers(factors: list[Formula]) -> list[Formula]:
@@ -188,6 +202,10 @@ def power(base: Formula, exponent: Formula) -> Formula:
 def over(numerator: Formula, denominator: Formula) -> Formula:
     if numerator.op == "minus":
         return minus(over(numerator.inputs[0], denominator))
+    if numerator.op == "sum" and denominator.op == "number":
+        count = features(numerator.inputs[0].shape) / features(numerator.shape)
+        if count == denominator.data:
+            return Formula("mean", numerator.inputs, numerator.shape, numerator.data)
     return Formula("over", (numerator, denominator), _shape([numerator, denominator]))
 
 
@@ -224,22 +242,25 @@ def call(op: str, inputs: tuple[Formula, ...], shape: Shape, **attributes: Any) 
 
 
 def with_common_factors(formula: Formula) -> Formula:
-    """a ⊙ b - a ⊙ c as a ⊙ (b - c)."""
+    """a ⊙ b - a ⊙ c as a ⊙ (b - c), in sums and products."""
+    if formula.op == "minus":
+        return minus(with_common_factors(formula.inputs[0]))
+    if formula.op == "times":
+        return times(*map(with_common_factors, formula.inputs))
     if formula.op != "total":
         return formula
-    bare = [term.inputs[0] if term.op == "minus" else term for term in formula.inputs]
+    terms = list(map(with_common_factors, formula.inputs))
+    first = next((term for term in terms if term.op != "minus"), terms[0])
+    terms.insert(0, terms.pop(terms.index(first)))  # no sum begins with a sign
+    signs = [term.op == "minus" for term in terms]
+    bare = list(map(_unsigned, terms))
     factors = [list(term.inputs) if term.op == "times" else [term] for term in bare]
     common = [f for f in factors[0] if all(f in others for others in factors[1:])]
     if not common:
-        return formula
-    rests = []
-    for term, own in zip(formula.inputs, factors, strict=True):
-        rest = list(own)
-        for factor in common:
-            rest.remove(factor)
-        left = times(*rest) if rest else number(1)
-        rests.append(minus(left) if term.op == "minus" else left)
-    return times(*common, total(*rests))
+        return total(*terms)
+    rests = [times(*(f for f in own if f not in common)) for own in factors]
+    pairs = zip(rests, signs, strict=True)
+    return times(*common, total(*(minus(rest) if negative else rest for rest, negative in pairs)))
 
 
 def _is_number(formula: Formula, value: float) -> bool:

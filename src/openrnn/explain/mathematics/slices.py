@@ -1,7 +1,8 @@
-"""Slices of sums and products as sums and products of slices: (W x + b)[0:20] = W[0:20] x + b[0:20]."""
+"""Slices of sums and products as such of slices: (W x + b)[0:20] = W[0:20] x + b[0:20]."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from openrnn.explain.mathematics.words import WORDS, Writer
@@ -9,15 +10,16 @@ from openrnn.step.graph import Graph, Node, Value
 from openrnn.step.shape import batch_dim, replace_dim
 
 
-def take_slices_apart(graph: Graph) -> Graph:
+def take_slices_apart(graph: Graph, keep: Collection[int] = ()) -> Graph:
     """The same graph, with slices of values as far towards the weights as they can go.
 
-    A value that its readers take whole, or that no slice gets through, a norm say, is left.
+    A value that its readers take whole, or that no slice gets through, a norm say, is left; so are
+    those to keep.
     """
-    wanted = _only_sliced(graph)
+    wanted = _only_sliced(graph) - set(keep)
     cutter = _Cutter()
     values: list[Value] = []
-    for index, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         inputs = [values[i] for i in node.inputs]
         value: Value | None = None
         if node.op == "slice" and node["step"] == 1 and node.inputs[0] in wanted:

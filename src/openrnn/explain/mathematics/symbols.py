@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from openrnn.explain.mathematics.formula import Symbol
-from openrnn.explain.mathematics.printing import GREEK
+from openrnn.explain.mathematics.letters import GREEK, OVER
+from openrnn.step.shape import Shape
 
-_MARKS = ("tilde", "hat", "bar")
 # What a module that normalises is called, beside its own name.
 _NORMS = ("layer", "norm", "layernorm", "ln", "rms", "rmsnorm")
+
+_KIND = re.compile("(weight|bias)(_|$)")
 
 
 def of_variable(name: str, time: str = "") -> Symbol:
@@ -22,22 +24,23 @@ def of_variable(name: str, time: str = "") -> Symbol:
     numbered = re.fullmatch(r"([A-Za-z])(\d+)", head)
     if numbered is not None:
         head, below = numbered[1], [numbered[2], *below]
-    if len(head) > 2 and head not in GREEK and not all(token in _MARKS for token in below):
+    if len(head) > 2 and head not in GREEK and not all(token in OVER for token in below):
         return Symbol(name.strip("_") or name, time=time)
-    for mark in _MARKS:
+    for mark in OVER:
         if mark in below:
             below.remove(mark)
             head = f"{head}_{mark}"
     return Symbol(head, tuple(below), time=time)
 
 
-def of_parameters(shapes: dict[str, tuple[object, ...]], norms: set[str]) -> dict[str, Symbol]:
+def of_parameters(shapes: Mapping[str, Shape], norms: set[str]) -> dict[str, Symbol]:
     """A symbol for each parameter, by its dotted name.
 
     `weight_ih` is W with ih below, `linear.weight` W, or W with linear below where several modules
     have weights. Those of `norms` are γ and β.
     """
-    owners = {name.rpartition(".")[0] for name in shapes if name not in norms}
+    linear = [name for name in shapes if name not in norms and _KIND.match(name.rpartition(".")[2])]
+    owners = {name.rpartition(".")[0] for name in linear}
     found: dict[str, Symbol] = {}
     for detail in range(2):  # the second time with all that tells one from another
         clashing = Counter(found.values())

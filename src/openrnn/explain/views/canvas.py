@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -29,7 +30,7 @@ Point = tuple[float, float]
 Align = Literal["left", "center", "right"]
 
 # Text stays text. Where a page has not this font it takes its own, which is hardly ever wider.
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "svg.fonttype": "none",
@@ -51,7 +52,7 @@ def style() -> Iterator[None]:
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """The pixels that one line of text takes."""
     font = FontProperties(size=size, weight="bold" if bold else "normal")
-    width: float = TextToPath().get_text_width_height_descent(text, font, False)[0]  # type: ignore[no-untyped-call]
+    width: float = TextToPath().get_text_width_height_descent(text, font, False)[0]
     return width
 
 
@@ -61,8 +62,8 @@ class Canvas:
     def __init__(self, colors: Colors) -> None:
         self.colors = colors
         self._artists: list[Artist] = []
-        self._left = self._top = float("inf")
-        self._right = self._bottom = float("-inf")
+        self.left = self.top = float("inf")
+        self.right = self.bottom = float("-inf")
 
     # --- shapes ----------------------------------------------------------------------------------
 
@@ -116,11 +117,13 @@ class Canvas:
         points = list(points)
         if arrow:
             end, before = points[-1], points[-2]
-            if curved:
-                before = (before[0], end[1])
+            if curved:  # it comes in level, from the left
+                before = (end[0] - 1, end[1])
             points[-1] = self._head(before, end, color)
+            if curved and points[-2][0] > points[-1][0]:
+                points[-2] = points[-1]
         vertices, codes = [points[0]], [Path.MOVETO]
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(points):
             if curved and y0 != y1:
                 middle = (x0 + x1) / 2
                 vertices += [(middle, y0), (middle, y1), (x1, y1)]
@@ -142,7 +145,11 @@ class Canvas:
         dx, dy = dx / length, dy / length
         foot = (end[0] - _HEAD * dx, end[1] - _HEAD * dy)
         side = (-dy * _HEAD * 0.4, dx * _HEAD * 0.4)
-        corners = [end, (foot[0] + side[0], foot[1] + side[1]), (foot[0] - side[0], foot[1] - side[1])]
+        corners = [
+            end,
+            (foot[0] + side[0], foot[1] + side[1]),
+            (foot[0] - side[0], foot[1] - side[1]),
+        ]
         self._add(Polygon(corners, closed=True, fc=color, ec="none"), end, foot, 1)
         return (end[0] - (_HEAD - 1) * dx, end[1] - (_HEAD - 1) * dy)
 
@@ -183,24 +190,26 @@ class Canvas:
         )
         return width
 
+    @property
+    def page_left(self) -> float:
+        """Where the page begins, without its margin: as wide as a README, or wider if need be."""
+        return min(self.left, -self.right, MARGIN - WIDTH / 2)
+
     # --- the whole -------------------------------------------------------------------------------
 
     def _add(self, artist: Artist, one: Point, other: Point, order: int) -> None:
         artist.set_zorder(order)
         artist.set_clip_on(False)
         self._artists.append(artist)
-        self._left = min(self._left, one[0], other[0])
-        self._right = max(self._right, one[0], other[0])
-        self._top = min(self._top, one[1], other[1])
-        self._bottom = max(self._bottom, one[1], other[1])
+        self.left = min(self.left, one[0], other[0])
+        self.right = max(self.right, one[0], other[0])
+        self.top = min(self.top, one[1], other[1])
+        self.bottom = max(self.bottom, one[1], other[1])
 
     def finish(self) -> Figure:
-        """All that was drawn, with a margin, in the middle of a page as wide as a README's."""
-        wide = self._right - self._left + 2 * MARGIN
-        width = max(wide, WIDTH)
-        height = self._bottom - self._top + 2 * MARGIN
-        left = self._left - MARGIN - (width - wide) / 2
-        top = self._top - MARGIN
+        """All that was drawn, with a margin; x = 0 is the middle of the page."""
+        left, top = self.page_left - MARGIN, self.top - MARGIN
+        width, height = -2 * left, self.bottom - top + MARGIN
         # Figure and not pyplot: no window system, and no state that outlives this call.
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=self.colors.page)
         FigureCanvasAgg(figure)

@@ -1,0 +1,33 @@
+"""How pictures write names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+def now(name: str) -> str:
+    """A value at this step: xₜ."""
+    return f"{name}ₜ"
+
+
+def before(name: str) -> str:
+    """A value at the step before: hₜ₋₁."""
+    return f"{name}ₜ₋₁"
+
+
+def places(names: Sequence[str]) -> str:
+    """The places of several cells: all of two, else the first and the last."""
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
+
+
+def class_lines(name: str) -> list[str]:
+    """The name of a cell's class, without "Cell", in lines of a few letters."""
+    name = name.removesuffix("Cell") or name
+    lines: list[str] = []
+    for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9_]*|[^A-Z]+", name):
+        if lines and len(lines[-1]) + len(word) <= 9:
+            lines[-1] += word
+        else:
+            lines.append(word)
+    return lines
