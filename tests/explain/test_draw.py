@@ -81,6 +81,44 @@ class Dyed(nn.Module):
         return new / (1 + torch.exp(self.log_tau)) - h, fixed
 
 
+class Sliced(nn.Module):
+    """Biases of slices of a product, which are not its bias."""
+
+    hidden_size = 20
+    input_size = 30
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Linear(30, 40, bias=False)
+        self.u = nn.Linear(20, 40, bias=False)
+        self.b_z, self.b_n = nn.Parameter(torch.zeros(20)), nn.Parameter(torch.zeros(20))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        (z_x, n_x), (z_h, n_h) = self.w(x).chunk(2, -1), self.u(h).chunk(2, -1)
+        z, n = torch.sigmoid(z_x + z_h + self.b_z), torch.tanh(n_x + n_h + self.b_n)
+        return z * h + (1 - z) * n
+
+
+class Deep(nn.Module):
+    """A step that is wider than a page, and a state that comes from weights alone."""
+
+    state_sizes = {"h": 20, "start": 20}  # noqa: RUF012
+    input_size = 30
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(50, 50) for _ in range(6))
+        self.last = nn.Linear(50, 20)
+        self.start = nn.Parameter(torch.zeros(20))
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        h, start = state
+        y = torch.cat((x, h), -1)
+        for layer in self.layers:
+            y = y + torch.relu(layer(torch.nn.functional.layer_norm(y, (50,))))
+        return torch.tanh(self.last(y)) + 0.5 * h * start, self.start.expand_as(h)
+
+
 def _stack() -> openrnn.Stack:
     both = openrnn.Bidirectional(
         cells.RecurrentDropoutLSTMCell(10, 8, dropout=0.1), openrnn.GRUCell(10, 8), merge="sum"
@@ -106,6 +144,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "a user's LSTM": Peephole,
     "a user's states": Counting,
     "a user's weights": Dyed,
+    "a user's biases": Sliced,
+    "a user's depth": Deep,
     "torch LSTM": lambda: nn.LSTM(30, 20, num_layers=2, dropout=0.5, bidirectional=True),
     "torch RNN": lambda: nn.RNN(30, 20, nonlinearity="relu"),
     "torch LSTMCell": lambda: nn.LSTMCell(30, 20),
@@ -231,8 +271,13 @@ def test_the_cell_is_drawn_from_its_graph() -> None:
     assert {"log σ a_f", "where"} <= set(words)
     words = words_of(draw(Peephole(), "cell"))
     assert {"i", "f", "g", "o", "⊙ peep[2]", "concat", "× gates.weight"} <= set(words)
-    words = words_of(draw(cells.RHNCell(30, 20, depth=4), "cell"))
-    assert {"h′", "h′′", "h′′′", "× weight_hh[3]"} <= set(words)
+    words = words_of(draw(cells.RHNCell(30, 20, depth=6), "cell"))
+    assert {"h′", "h′′", "h′′′", "h⁽⁵⁾", "× weight_hh[5]"} <= set(words)
+    words = words_of(draw(Sliced(), "cell"))
+    assert {"+ b_z", "+ b_n"} <= set(words), "no bias of the products"
+    words = words_of(draw(Deep(), "cell"))
+    assert words.count("hₜ₋₁") == 2, "where it is needed once more, after a break"
+    assert words.count("y⁽⁵⁾") == 2, "at the break, on either side"
 
 
 def test_torchs_own_cells_have_the_gates_of_ours() -> None:

@@ -11,10 +11,10 @@ Fits = Callable[[Sequence[Item]], bool]
 
 
 def in_bands(items: list[Item], fits: Fits) -> list[list[Item]]:
-    """Cuts a step at values through which alone the rest of it depends on what is before.
+    """Cuts a step at values through which alone the rest of it depends on what was computed before.
 
-    A band ends with such a value, and the next one begins with it. A band may be too wide still,
-    where there is no such value.
+    A band ends with such a value, and the next one begins with it, and with x and states that it
+    needs once more. A band may be too wide still, where there is no such value.
 
     Args:
         items: of the step, each behind its inputs.
@@ -35,7 +35,7 @@ def in_bands(items: list[Item], fits: Fits) -> list[list[Item]]:
 
 
 def _cut(items: list[Item], at: Item) -> tuple[list[Item], list[Item]] | None:
-    """The items up to this one, and the rest, if the rest depends on nothing else before."""
+    """The items up to this one, and the rest, if the rest takes nothing else from before."""
     if at.kind != "function" or not at.name:
         return None
     before = {at}
@@ -44,8 +44,9 @@ def _cut(items: list[Item], at: Item) -> tuple[list[Item], list[Item]] | None:
             before.update(item.inputs)
     band = [item for item in items if item in before]
     rest = [item for item in items if item not in before]
-    again = {i for item in rest for i in item.inputs if i in before and i.kind == "input"}
-    passed = {i for item in rest for i in item.inputs if i in before} - again
+    passed = {i for item in rest for i in item.inputs if i in before}
+    again = [i for i in band if i in passed and i.kind in ("input", "state")]  # at hand everywhere
+    passed.difference_update(again)
     if passed != {at} or all(item.kind == "next" for item in rest):
         return None
     end = Item("end", [at.name], [at], base=at.base, shape=at.shape, tells=True)

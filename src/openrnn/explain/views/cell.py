@@ -64,7 +64,8 @@ def _bands(request: Request, lane: Lane) -> list[Band]:
     gates = [b for one in found.values() for b in one if b.name and b.name not in lane.states]
     names = dict.fromkeys(block.name for block in gates)
     paints = {name: request.colors.gate(number) for number, name in enumerate(names)}
-    functions = {block.function: block.name for block in gates if block.function is not None}
+    several = [block for one in found.values() if len(one) > 1 for block in one if block in gates]
+    functions = {block.function: block.name for block in several if block.function is not None}
     whole = read_flow(lane.graph, functions)
     bands: list[Band] = []
     for items, fit in ((whole, LOOSE), (chained(whole), TIGHT)):

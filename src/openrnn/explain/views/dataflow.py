@@ -127,9 +127,8 @@ class Band:
             node.y = upper.y + upper.below + _RISE + node.above
         for item, node in self.nodes.items():
             if item.kind == "input" and item not in self.below.values():  # with several readers
-                readers = (self.nodes[other] for other in self.nodes if item in other.inputs)
-                least = max(reader.y + reader.below for reader in readers) + node.above
-                node.y = max(node.y, least)
+                for upper in (self.nodes[other] for other in self.nodes if item in other.inputs):
+                    node.y = max(node.y, upper.y + upper.below + node.above)
         down = top - min(node.y - node.above for node in self.nodes.values())
         for node in {n for c in found.columns for n in c} | set(self.nodes.values()):
             node.y += down

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from openrnn.explain.views.patterns import Found, find
 from openrnn.explain.views.weights import SIGNS, VIEWS, Weights
-from openrnn.explain.views.words import before, now
+from openrnn.explain.views.words import before, mark, now
 from openrnn.step.graph import Graph, Node, depends_on
 from openrnn.step.shape import Shape, show_shape
 
@@ -74,8 +74,9 @@ class _Reader:
         for label, index in graph.outputs:
             self.results.setdefault(index, []).append(label.partition(".")[2])
         self.found = find(graph, set(range(len(nodes))) - self.live)
-        last = {i for found in self.found.values() for i in found.inside} - self.found.keys()
-        self.hidden = last
+        inside = {i for found in self.found.values() for i in found.inside}
+        self.hidden = inside - self.found.keys()
+        self.products: dict[Item, int] = {}
         self.values: dict[int, _Value] = {}
         self.items: list[Item] = []
         self.used: Counter[str] = Counter()
@@ -96,10 +97,15 @@ class _Reader:
                 self.values[index] = self._value(index, node)
         for label, index in self.graph.outputs:
             state, value = label.partition(".")[2], self.values[index]
-            inputs = [value.item] if value.item else []
+            item = value.item
+            if item is None:
+                item = Item("weighted", [value.name])
+                self.items.append(item)
             shape = self.graph.nodes[index].shape
-            self.items.append(Item("next", [now(state)], inputs, "", state, shape, tells=True))
-        return self.items
+            self.items.append(Item("next", [now(state)], [item], "", state, shape, tells=True))
+        read = {i for item in self.items for i in item.inputs}
+        ends = ("state", "input", "next")  # random numbers that nothing reads are left out
+        return [item for item in self.items if item in read or item.kind in ends]
 
     # --- values of the step ----------------------------------------------------------------------
 
@@ -126,6 +132,7 @@ class _Reader:
         weight = node.inputs[0] if given[0].item is None else node.inputs[1]
         name, size = self.weights.parameter(weight)
         item = Item("product", [f"× {name}", size], _items(given), tells=True)
+        self.products[item] = index
         return self._add(index, item)
 
     def _joined(self, index: int, node: Node, given: list[_Value]) -> _Value:
@@ -157,13 +164,20 @@ class _Reader:
         return self._add(index, Item("function", [SIGNS[node.op]], inputs))
 
     def _product_for_bias(self, item: Item, node: Node) -> Item | None:
-        """The product that a bias may be added to: the item, or one of the sum that it is."""
-        source = next(i for i in node.inputs if i in self.live)
-        if not self._is_read_once(source):
-            return None
-        inside = [item, *(item.inputs if item.lines == ["+"] else [])]
-        free = (i for i in inside if i.kind == "product" and len(i.lines) == 2)
-        return next(free, None)
+        """The product that a bias may be added to: the item, or one of the sum that it is.
+
+        It has no bias yet, and all of it, and nothing else of it, is in this sum.
+        """
+        (source,) = (i for i in node.inputs if i in self.live)
+        for product in [item, *(item.inputs if item.lines == ["+"] else [])]:
+            index = self.products.get(product)
+            while index not in (None, source) and self._is_read_once(index):
+                (index,) = self.readers[index]
+                if self.graph.nodes[index].op not in (*VIEWS, "add"):
+                    index = None
+            if index == source and self._is_read_once(source) and len(product.lines) == 2:
+                return product
+        return None
 
     def _is_weighted(self, node: Node) -> bool:
         """Whether it takes weights, not numbers alone."""
@@ -237,7 +251,7 @@ class _Reader:
         if base in states:
             item.name = now(base) if self.readers[index] else ""
             return
-        item.name = base + "′" * self.used[base]
+        item.name = base + mark(self.used[base])
         self.used[base] += 1
         if item.kind == "function" and len(node.inputs) == 1:
             item.tells = True

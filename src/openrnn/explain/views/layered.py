@@ -78,6 +78,9 @@ def assign_columns(nodes: Sequence[Node]) -> None:
         elif not node.pinned and not node.inputs and readers[node]:
             # What comes from nowhere stands before what it goes to.
             node.column = max(min(r.column for r in readers[node]) - 1, node.earliest)
+    used = sorted({node.column for node in nodes})  # some may have been left by all
+    for node in nodes:
+        node.column = used.index(node.column)
 
 
 def _readers(nodes: Sequence[Node]) -> dict[Node, list[Node]]:

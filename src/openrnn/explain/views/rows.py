@@ -6,7 +6,8 @@ import random
 
 from openrnn.explain.views.layered import Layout, Node
 
-_STARTS = 24  # orders from which the search starts
+_STARTS = 24  # orders from which the search starts, fewer of more than so many edges
+_MANY = 150
 _SWEEPS = 12
 
 
@@ -15,7 +16,7 @@ def order(found: Layout) -> None:
     before, after = found.neighbours()
     chance = random.Random(0)  # no other random numbers are touched
     best, fewest = [list(column) for column in found.columns], float("inf")
-    for start in range(_STARTS):
+    for start in range(max(_STARTS * _MANY // max(len(found.edges), _MANY), 2)):
         if start:
             for column in found.columns:
                 chance.shuffle(column)

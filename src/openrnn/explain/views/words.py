@@ -16,6 +16,12 @@ def before(name: str) -> str:
     return f"{name}ₜ₋₁"
 
 
+def mark(number: int) -> str:
+    """What tells the next value of a name from those before: c, c′, c′′, c′′′, c⁽⁴⁾."""
+    high = str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return "′" * number if number < 4 else f"⁽{high}⁾"
+
+
 def places(names: Sequence[str]) -> str:
     """The places of several cells: all of two, else the first and the last."""
     return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
