@@ -36,7 +36,7 @@ def parameters(cell: CellEquations, tensors: Mapping[str, Tensor]) -> Symbols:
         tensor = tensors[match[1]]
         if match[2]:
             tensor = eval(f"tensor{match[2]}", {"tensor": tensor})
-        if "of its" in note:
+        if ", from (" in note:
             tensor = torch.cat([torch.block_diag(*heads) for heads in tensor])
         for called in match[3].split(" = "):
             names = called.strip(" []").split("; ")

@@ -95,8 +95,7 @@ class _Backward:
         for k in sorted(k for k in best.values() if k is not None):
             self._call(k)  # in the order of the step, so that primes are
         for index, of in best.items():
-            plain = None if of is None else replace(self._call(of), mark="δ")
-            reader.symbols[index] = plain or reader.names.take(Symbol("e", time="t"))
+            reader.symbols[index] = self._symbol(of)
         keyed = [
             (Equation((reader.seen(i),), self._right(i), nodes[i].shape), -1 if of is None else of)
             for i, of in best.items()
@@ -105,29 +104,31 @@ class _Backward:
         return System(tuple(found), self._definitions(found), reader)
 
     def _results(self) -> list[int]:
-        """What the step hands back: gradients of x, of the states and of the parameters.
-
-        Of a parameter that is only read in parts it is that of the parts.
-        """
-        words, readers = self._words, self._words.readers()
+        """What the step hands back: gradients of x, of the states and of the parameters."""
         found: dict[str, list[int]] = {"input": [], "state": [], "parameter": []}
-        for k, node in words.inputs():
-            if node["kind"] != "state" and node.label not in self._wanted:
-                continue
-            parts = [k]
-            if node["kind"] == "parameter" and all(
-                words.nodes[r].op in ("slice", "matrix") for r in readers[k]
-            ):
-                parts = [self._whole_part(r, readers) for r in readers[k]]
-            found[node["kind"]] += [part for part in parts if part in self._delta]
+        for k, node in self._words.inputs():
+            if node["kind"] == "state" or node.label in self._wanted:
+                parts = self._parts(k) if node["kind"] == "parameter" else [k]
+                found[node["kind"]] += [part for part in parts if part in self._delta]
         return [k for kind in found.values() for k in kind]
 
-    def _whole_part(self, k: int, readers: list[list[int]]) -> int:
-        """The part of a parameter in the shape in which it is read."""
-        after = readers[k]
-        if len(after) == 1 and self._words.nodes[after[0]].op == "reshape":
-            return self._whole_part(after[0], readers)
-        return k
+    def _parts(self, k: int) -> list[int]:
+        """Of a parameter that is only read in parts, which do not overlap, these; else itself."""
+        nodes, readers = self._words.nodes, self._words.readers()
+        parts = readers[k]
+        if [nodes[r].op for r in parts] == ["matrix"]:
+            return parts
+        if any(nodes[r].op != "slice" or nodes[r]["dim"] or nodes[r]["step"] != 1 for r in parts):
+            return [k]
+        parts = sorted(parts, key=lambda r: int(nodes[r]["start"]))
+        ends = [0, *(nodes[r]["stop"] for r in parts)]
+        if any(nodes[r]["start"] < end for r, end in zip(parts, ends, strict=False)):
+            return [k]
+        for place, part in enumerate(parts):  # in the shape in which they are read
+            while len(readers[part]) == 1 and nodes[readers[part][0]].op == "reshape":
+                (part,) = readers[part]
+            parts[place] = part
+        return parts
 
     def _always(self, backward: set[int]) -> set[int]:
         """What has an equation, however short: pieces of what is put together, and what several
@@ -194,6 +195,15 @@ class _Backward:
             of,
         )
         return next((ks[-1] for ks in ranked if ks), None)
+
+    def _symbol(self, k: int | None) -> Symbol:
+        """δ of a value of the step; of a state as its name is after the step."""
+        if k is None:
+            return self._reader.names.take(Symbol("e", time="t"))
+        states = [label for label, place in self._words.outputs if place == k]
+        if states:
+            return replace(of_variable(states[0].removeprefix("state."), "t"), mark="δ")
+        return replace(self._call(k), mark="δ")
 
     def _call(self, k: int) -> Symbol:
         """The symbol of a value of the step; if it has no equation, after the gate made of it."""

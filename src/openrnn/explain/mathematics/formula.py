@@ -103,7 +103,7 @@ _ARITHMETIC: dict[str, Callable[..., Tensor]] = {
     "times": _times,
     "over": torch.div,
     "power": torch.pow,
-    "apply": lambda matrix, vector: vector @ matrix.T,
+    "apply": lambda matrix, vector: vector.expand(*vector.shape[:-1], matrix.shape[1]) @ matrix.T,
     "turned": lambda matrix: matrix.T,
     "outer": lambda left, right: left.T @ right,
     "over time": lambda vector: vector.sum(0),
@@ -136,7 +136,12 @@ def total(*terms: Formula) -> Formula:
         inner = term.inputs[0] if negative else term
         parts = inner.inputs if inner.op == "total" else (inner,)
         flat += [minus(part) if negative else part for part in parts]
-    flat = [term for term in flat if not _is_number(term, 0)]
+    plain = [term for term in flat if _unsigned(term).op == "number"]
+    if len(plain) > 1 or plain == [number(0)]:  # one number in the place of the first
+        at = flat.index(plain[0])
+        rest = sum(-t.inputs[0].data if t.op == "minus" else t.data for t in plain)
+        flat = [term for term in flat if term not in plain]
+        flat[at:at] = [number(rest)] if rest else []
     counted: dict[Formula, int] = {}
     for term in flat:
         counted[term] = counted.get(term, 0) + 1
@@ -189,12 +194,12 @@ def _with_powers(factors: list[Formula]) -> list[Formula]:
         base, exponent = factor, 1.0
         if factor.op == "power" and factor.inputs[1].op == "number":
             base, exponent = factor.inputs[0], factor.inputs[1].data
-        exponents[base] = exponents.get(base, 0) + exponent
+        exponents[base] = 1 if base.op == "indicator" else exponents.get(base, 0) + exponent
     return [power(base, number(n)) for base, n in exponents.items()]
 
 
 def power(base: Formula, exponent: Formula) -> Formula:
-    if _is_number(exponent, 1):
+    if exponent == number(1):
         return base
     return Formula("power", (base, exponent), _shape([base, exponent]))
 
@@ -213,6 +218,8 @@ def apply(matrix: Formula, vector: Formula) -> Formula:
     """W x, or with the sign before it."""
     if vector.op == "minus":
         return minus(apply(matrix, vector.inputs[0]))
+    if vector == number(0):
+        return vector
     return Formula("apply", (matrix, vector), (*vector.shape[:1], *matrix.shape[:1]))
 
 
@@ -226,6 +233,8 @@ def outer(left: Formula, right: Formula) -> Formula:
     """Σ_t left rightᵀ, over all steps and rows."""
     if left.op == "minus":
         return minus(outer(left.inputs[0], right))
+    if number(0) in (left, right):
+        return number(0)
     return Formula("outer", (left, right), (left.shape[-1], right.shape[-1]))
 
 
@@ -233,6 +242,8 @@ def over_time(vector: Formula) -> Formula:
     """Σ_t, over all steps and rows."""
     if vector.op == "minus":
         return minus(over_time(vector.inputs[0]))
+    if vector == number(0):
+        return vector
     return Formula("over time", (vector,), vector.shape[1:])
 
 
@@ -261,10 +272,6 @@ def with_common_factors(formula: Formula) -> Formula:
     rests = [times(*(f for f in own if f not in common)) for own in factors]
     pairs = zip(rests, signs, strict=True)
     return times(*common, total(*(minus(rest) if negative else rest for rest, negative in pairs)))
-
-
-def _is_number(formula: Formula, value: float) -> bool:
-    return formula.op == "number" and bool(formula.data == value)
 
 
 def _shape(formulas: list[Formula]) -> Shape:

@@ -57,7 +57,7 @@ def _parameters(system: System, used: set[Symbol]) -> Iterator[str]:
         if [p.rows[0] for p in pieces] == ends[:-1] and ends[-1] == found[0].shape[0]:
             names.append(f"[{'; '.join(symbol_text(p.symbol) for p in pieces)}]")
             pieces = []
-        if names:
+        if names and names != [owner]:
             rows.append((owner, " = ".join(names), _size(found[0])))
         for p in pieces:
             start, stop = p.rows
@@ -90,11 +90,14 @@ def _part(symbol: Symbol, origin: Formula) -> _Part | None:
             return replace(inner, rows=(first + start, first + stop))
         owner = f"{inner.owner}[{':, ' * where['dim']}{start}:{stop}]"
         return replace(inner, owner=owner, shape=origin.shape, rows=rows)
-    if origin.op == "reshape" and inner.rows[1] == inner.rows[0] + 1:
-        return replace(
-            inner, owner=f"{inner.owner}[{inner.rows[0]}]", shape=origin.shape, rows=rows
-        )
-    return inner
+    owner, (start, stop) = inner.owner, inner.rows
+    if origin.op == "reshape" and stop == start + 1:
+        owner = f"{owner}[{start}]"
+    elif (start, stop) != (0, inner.shape[0]):
+        owner = f"{owner}[{start}:{stop}]"
+    if origin.op == "expand" and features(origin.shape) != features(origin.inputs[0].shape):
+        owner = f"{owner}, repeated,"
+    return replace(inner, owner=owner, shape=origin.shape, rows=rows)
 
 
 def _int(size: object) -> int:
@@ -105,9 +108,8 @@ def _int(size: object) -> int:
 def _size(part: _Part) -> str:
     if not part.matrix:
         return show_shape(part.shape)
-    zeros = features(part.shape) > features(part.numbers)
-    between = ", and zeros between heads" if zeros else ""
-    return f"{show_shape(part.shape)}, of its {show_shape(part.numbers)}{between}"
+    zeros = ", 0 between heads" if features(part.shape) > features(part.numbers) else ""
+    return f"{show_shape(part.shape)}, from {show_shape(part.numbers)}{zeros}"
 
 
 # --- the rest ------------------------------------------------------------------------------------
@@ -145,10 +147,10 @@ def _norms(formulas: Iterable[Formula]) -> list[str]:
         if not parts or f.op == "norm_back":
             found[f"{short}(a) = {plain}"] = 1
         if f.op == "norm_back":
-            d = "γ ⊙ δ" if "weight" in parts else "δ"
-            less = f"{'d - mean(d)' if centre else 'd'} - {short}(a) ⊙ mean(d ⊙ {short}(a))"
-            whole = f"{name if parts else short}'(a)ᵀ δ"
-            found[f"{whole} = ({less}) / {spread}, with d = {d}"] = 2
+            d, meaning = ("d", ", with d = γ ⊙ δ") if "weight" in parts else ("δ", "")
+            less = f"{d} - mean({d})" if centre else d
+            less = f"({less} - {short}(a) ⊙ mean({d} ⊙ {short}(a)))"
+            found[f"{name if parts else short}'(a)ᵀ δ = {less} / {spread}{meaning}"] = 2
     return sorted(found, key=found.__getitem__)
 
 

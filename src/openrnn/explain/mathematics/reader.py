@@ -16,7 +16,7 @@ from openrnn.step.graph import Graph, Node
 from openrnn.step.shape import Shape, batch_dim
 
 
-@dataclass
+@dataclass(eq=False)
 class Reader:
     """Reads a graph as formulas, and gives its values symbols."""
 
@@ -127,7 +127,8 @@ class Reader:
         """Whether it is a mask of dropout: zeros, and 1 over the probability of no zero."""
         node = self.graph.nodes[index]
         drawn, scale = (self.graph.nodes[i] for i in node.inputs)
-        return drawn.op == "random" and number_of(scale) is not None
+        is_mask = drawn.op == "random" and drawn["distribution"].startswith("bernoulli")
+        return is_mask and number_of(scale) is not None
 
     def _drawn(self, index: int) -> Formula:
         """Random numbers, by a symbol."""

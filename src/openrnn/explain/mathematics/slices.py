@@ -126,9 +126,9 @@ class _Cutter(Writer):
         return found[0] if len(found) == 1 else self.add("cat", found, dim=dim)
 
     def turn(self, value: Value, dims: tuple[int, ...]) -> Value:
-        """The value with its dimensions in another order: (a b)ᵀ = bᵀ aᵀ."""
+        """The value with its dimensions in another order: (a b)ᵀ = bᵀ aᵀ, unless a b has rows."""
         node = value.node
-        if node.op == "matmul" and dims == (1, 0):
+        if node.op == "matmul" and dims == (1, 0) and batch_dim(node.shape) != 0:
             left, right = (self.turn(Value(self, i), dims) for i in node.inputs)
             return right.matmul(left)
         return value.permute(dims)

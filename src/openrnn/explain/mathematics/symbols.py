@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from openrnn.explain.mathematics.formula import Symbol
@@ -103,8 +103,8 @@ def of_block(whole: Symbol, gate: str) -> Symbol:
 class Names:
     """Symbols that are taken; another value of the same name gets a prime."""
 
-    def __init__(self, reserved: Iterable[Symbol] = ()) -> None:
-        self._taken = set(reserved)
+    def __init__(self) -> None:
+        self._taken: set[Symbol] = set()
 
     def take(self, wanted: Symbol) -> Symbol:
         while wanted in self._taken:

@@ -24,7 +24,7 @@ class Equation:
     shape: Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """Equations in an order in which they can be computed.
 
@@ -44,6 +44,7 @@ def forward_system(graph: Graph) -> System:
 
 
 def read_step(graph: Graph) -> tuple[list[Equation], Reader]:
+    """The equations of what leads to the next states, and who has read them."""
     states = {label: index for label, index in graph.outputs if label.startswith("state.")}
     choice = Choice(graph, set(states.values()))
     reader = Reader(graph, choice)
