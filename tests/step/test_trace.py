@@ -284,7 +284,7 @@ def test_print() -> None:
 def test_the_users_names_and_lines() -> None:
     graph = graph_of(openrnn.LSTMCell(5, 7).double())
     names = [node.name for node in graph.nodes if node.name]
-    assert names == ["i", "f", "g", "o", "c", "h"]
+    assert names == ["a_i", "a_f", "a_g", "a_o", "i", "f", "o", "g", "c", "h"]
     assert all(n.line and n.line.startswith("lstm.py:") for n in graph.nodes if n.name)
 
 

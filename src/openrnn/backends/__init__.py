@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor, nn
 
 from openrnn.backends import auto, cpu, eager, reference
@@ -45,7 +46,8 @@ def check(name: str) -> str:
 
 def resolve(name: str) -> Backend:
     """The backend of this name, or the one that stands in for all."""
-    instead = _INSTEAD.get()
+    # torch.compile cannot trace the variable, and nothing stands in there.
+    instead = None if torch.compiler.is_compiling() else _INSTEAD.get()
     return BACKENDS[name] if instead is None else instead
 
 
