@@ -71,11 +71,7 @@ class Layer(nn.Module, ABC):
         sequence = Sequence.read(
             input, batch_first=self.batch_first, owner=owner, lengths=lengths, reset=reset
         )
-        if reset_to is not None and reset is None:
-            raise ArgumentError(
-                f"{owner}: got reset_to, the state after a reset, but no reset. "
-                "Say by reset= which steps start afresh"
-            )
+        check_reset_to(owner, reset, reset_to)
         check_bool("return_states", return_states)
         output, state, states = self.scan(sequence, state, reset_to=reset_to, every=return_states)
         if return_states:
@@ -145,6 +141,15 @@ def share(state: Any, count: int, what: str, meaning: str) -> tuple[Any, ...]:
         got = f"{len(state)} states" if kind else f"a {type(state).__name__}"
         raise StateError(f"{what} to be {meaning}, got {got}")
     return tuple(state)
+
+
+def check_reset_to(owner: str, reset: Any, reset_to: Any) -> None:
+    """Raises ArgumentError if a state after resets was given, and no resets."""
+    if reset_to is not None and reset is None:
+        raise ArgumentError(
+            f"{owner}: got reset_to, the state after a reset, but no reset. "
+            "Say by reset= which steps start afresh"
+        )
 
 
 def check_bool(name: str, value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
 from openrnn.backends.backend import States, Stepper
+from openrnn.cells.arguments import check_count
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.step.glance import Glance
 
@@ -85,11 +85,8 @@ class Stream:
 
     def __init__(self, layer: Layer, batch_size: int = 1, state: Any = None) -> None:
         layer.check_streams("stream")
-        count = batch_size
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
-            raise ArgumentError(f"stream: expected batch_size to be an integer ≥ 1, got {count!r}")
         self.layer: Layer = layer
-        self.batch_size: int = int(batch_size)
+        self.batch_size: int = check_count("stream", "batch_size", batch_size)
         self._given: Any = copied(state)
         self._state: Any = self._given
         self._replaced: Tensor | None = None  # rows that are reset at the first step, (B,) bool

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from openrnn.errors import ArgumentError, ArgumentTypeError
-from openrnn.layers.layer import Layer
+from openrnn.cells.arguments import check_count
+from openrnn.errors import ArgumentTypeError
+from openrnn.layers.layer import Layer, check_reset_to
 from openrnn.layers.stream import DEFAULT
 from openrnn.sequence import read_lengths, read_reset
 
@@ -72,21 +72,16 @@ def tbptt(
             f"tbptt: expected a layer, or a module that takes and gives a state, "
             f"got {type(layer).__name__}"
         )
-    if isinstance(chunk, bool) or not isinstance(chunk, numbers.Integral) or chunk < 1:
-        raise ArgumentError(f"tbptt: expected chunk to be an integer ≥ 1, got {chunk!r}")
+    chunk = check_count("tbptt", "chunk", chunk)
     if not isinstance(input, Tensor):
         raise ArgumentTypeError(
             f"tbptt: expected the input to be a Tensor, got {type(input).__name__}. "
             "Give sequences of different lengths padded, with lengths="
         )
-    if reset is None and reset_to is not None:
-        raise ArgumentError(
-            "tbptt: got reset_to, the state after a reset, but no reset. "
-            "Say by reset= which steps start afresh"
-        )
+    check_reset_to("tbptt", reset, reset_to)
     if reset is not None and reset_to is None:
         reset_to = DEFAULT if state is None else state
-    return _chunks(layer, input, state, int(chunk), lengths, reset, reset_to)
+    return _chunks(layer, input, state, chunk, lengths, reset, reset_to)
 
 
 def _chunks(
