@@ -19,7 +19,7 @@ from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import Layer, Scanned, check_bool
 from openrnn.layers.stack import Stack
-from openrnn.layers.stream import DEFAULT, Link
+from openrnn.layers.stream import Link, is_default
 from openrnn.sequence import Sequence
 from openrnn.state import check_dtype, check_states
 
@@ -242,7 +242,7 @@ class DropIn(nn.RNNBase, Layer):
 
         As it is, for zeros, where none is given and none is learned.
         """
-        if hx is None or (isinstance(hx, str) and hx == DEFAULT):
+        if is_default(hx):
             if not self.learn_initial_state:
                 return hx
             tensors = tuple(getattr(self, f"{name}_0") for name in self.states)

@@ -13,7 +13,7 @@ from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
 from openrnn.layers.layer import Layer, Scanned, check_bool
-from openrnn.layers.stream import DEFAULT, Link
+from openrnn.layers.stream import Link, is_default
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec, state_spec
 
@@ -183,7 +183,7 @@ class Recurrent(Layer):
     ) -> tuple[Tensor, ...] | None:
         """The user's state, or what a call without one begins with; None is for zeros."""
         batch = sequence.batch_size if sequence.batched else None
-        if state is None or (isinstance(state, str) and state == DEFAULT):
+        if is_default(state):
             if not self.initial_names:
                 return None
             learned = [getattr(self, name) for name in self.initial_names]

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 
 
+def is_default(state: Any) -> bool:
+    """Whether no state was given, or DEFAULT."""
+    return state is None or (isinstance(state, str) and state == DEFAULT)
+
+
 class Link(ABC):
     """A layer made ready for one step after another: memory and packed weights are its own.
 
