@@ -87,7 +87,7 @@ def shaken(value: Any) -> Any:
 
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 2), (2, 3, 5, 6), (37, 8, 3, 10), (3, 17, 13, 4)])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 2), (2, 3, 5, 6), (37, 8, 13, 10), (3, 17, 5, 6)])
 @modal
 def test_values_and_gradients(
     name: str, sizes: tuple[int, int, int, int], dtype: torch.dtype, training: bool, backend: str

@@ -17,9 +17,11 @@ from openrnn.explain.mathematics.formula import Symbol
 from openrnn.explain.mathematics.symbols import of_variable
 from openrnn.explain.parts import Lane, read
 from openrnn.step.evaluate import draw
+from openrnn.step.shape import concrete
 from tests.step.test_random_cells import RandomCell, Recipe, recipes
 
 EXAMPLES = int(os.environ.get("OPENRNN_EXAMPLES", "50"))
+ROWS = 3
 Numbers = dict[Symbol, Tensor]
 
 
@@ -42,6 +44,8 @@ def constants(cell: CellEquations) -> Numbers:
 def solve(lines: Iterable[Line], numbers: Numbers) -> None:
     for line in lines:
         value, left = line.equation.right.value(numbers), line.equation.left
+        if not value.dim():  # δa = 0, for all rows and features
+            value = value.expand(concrete(line.equation.shape, ROWS))
         sizes = [size for symbol in left if isinstance(size := symbol.shape[-1], int)]
         parts = value.split(sizes, -1) if len(left) > 1 else [value]
         numbers.update(zip((symbol.data for symbol in left), parts, strict=True))
@@ -51,7 +55,7 @@ def given(cell: RandomCell, lane: Lane) -> tuple[Numbers, list[Tensor], Any]:
     """Numbers for all that the step reads, x and the states, and the next states."""
     torch.manual_seed(cell.recipe.seed)
     x, *states = (
-        torch.randn(3, n, dtype=torch.float64, requires_grad=True)
+        torch.randn(ROWS, n, dtype=torch.float64, requires_grad=True)
         for n in (lane.input_size, *lane.states.values())
     )
     torch.manual_seed(1)
@@ -60,7 +64,7 @@ def given(cell: RandomCell, lane: Lane) -> tuple[Numbers, list[Tensor], Any]:
     raw = {Symbol(name): tensor for name, tensor in lane.tensors.items()}
     randoms = [node for node in lane.graph.nodes if node.op == "random"]
     for node in sorted(randoms, key=lambda node: int(node["number"])):
-        raw[Symbol(f"random.{node['number']}")] = draw(node, 3, torch.device("cpu"))
+        raw[Symbol(f"random.{node['number']}")] = draw(node, ROWS, torch.device("cpu"))
     names = [of_variable("x", "t"), *(of_variable(name, "t-1") for name in lane.states)]
     raw |= dict(zip(names, (x, *states), strict=True))
     return raw, [x, *states], (new,) if isinstance(new, Tensor) else new

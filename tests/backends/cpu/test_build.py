@@ -26,6 +26,14 @@ def counting_compiler(folder: Path) -> tuple[str, Path]:
     return str(script), log
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the kernels of the comparison; a test that changes it takes a copy."""
+    cache = tmp_path_factory.mktemp("built") / "cache"
+    assert run(COMPARE, OPENRNN_CACHE=str(cache))[0] == "right"
+    return cache
+
+
 def libraries(cache: Path) -> list[Path]:
     return sorted(cache.glob("*.so"))
 
@@ -79,10 +87,9 @@ def damage_by_a_missing_digest(library: Path) -> None:
         damage_by_a_missing_digest,
     ],
 )
-def test_a_damaged_library_is_built_anew(damage: object, tmp_path: Path) -> None:
+def test_a_damaged_library_is_built_anew(damage: object, built: Path, tmp_path: Path) -> None:
     assert callable(damage)
-    cache = tmp_path / "cache"
-    assert run(COMPARE, OPENRNN_CACHE=str(cache))[0] == "right"
+    cache = shutil.copytree(built, tmp_path / "cache")
     for library in libraries(cache):
         damage(library)
     (cache / "build-killed").mkdir()  # what a build that was killed leaves behind
