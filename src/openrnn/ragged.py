@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -30,8 +29,9 @@ class Steps:
 
     def with_resets(self, resets: Tensor) -> Steps:
         """The same steps, with resets."""
-        found = copy(self)
-        found.resets = resets
+        found = Steps.__new__(Steps)  # nothing is counted again
+        found.sizes, found.total, found.most = self.sizes, self.total, self.most
+        found.resets, found.memory = resets, self.memory
         return found
 
     def last_rows(self, reverse: bool) -> Tensor:
@@ -70,7 +70,7 @@ class Ragged:
         return cls(sizes, None, packed.sorted_indices, packed.unsorted_indices)
 
     @classmethod
-    def padded(cls, lengths: Tensor, between: int, stride: int, device: torch.device) -> Ragged:
+    def padded(cls, lengths: np.ndarray, between: int, stride: int, device: torch.device) -> Ragged:
         """Of padded sequences.
 
         Args:
@@ -80,22 +80,22 @@ class Ragged:
             device: of the user's data.
         """
         # In NumPy, which takes a third of torch's time for arrays as small as these.
-        ends = np.array(lengths.tolist(), np.int64)
-        order = np.argsort(-ends, kind="stable")
-        order = order[: np.count_nonzero(ends)]
+        order = np.argsort(-lengths, kind="stable")
+        order = order[: np.count_nonzero(lengths)]
         count = len(order)
-        # Of each step the sequences that are longer; no step at all is one without rows.
-        sizes = (count - np.bincount(ends[order]).cumsum())[:-1] if count else np.zeros(1, np.int64)
-        time = np.arange(len(sizes)).repeat(sizes)
-        number = np.arange(len(time)) - (sizes.cumsum() - sizes).repeat(sizes)
-        back = np.arange(count, count + len(ends))
+        time = np.arange(lengths.max() if count else 1)[
+            :, None
+        ]  # no step at all is one without rows
+        there = time < lengths[order]
+        rows = (time * between + order * stride)[there]
+        back = np.arange(count, count + len(lengths))
         back[order] = np.arange(count)
 
         def tensor(array: Any) -> Tensor:
             return torch.from_numpy(array).to(device)
 
-        rows = tensor(time * between + order[number] * stride)
-        return cls(sizes.tolist(), rows, tensor(order), tensor(back), count < len(ends))
+        sizes = there.sum(1).tolist()
+        return cls(sizes, tensor(rows), tensor(order), tensor(back), count < len(lengths))
 
     def sort(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
         """The user's states, (B, H), in the order of the sequences here."""

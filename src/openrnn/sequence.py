@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
@@ -85,7 +86,7 @@ class Sequence:
         if lengths is None:
             data = data.transpose(0, 1) if batch_first else data
             if reset is not None:  # of our own: the user's may lie in any way, and change
-                reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).flatten()
+                reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).view(-1)
             return cls(data, shape, None, reset, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
         ragged = Ragged.padded(lengths, between, stride, data.device)
@@ -187,7 +188,7 @@ class Sequence:
         data = self.data
         if self.ragged is not None and self.ragged.rows is not None:
             total = self.shape[0] * self.shape[1] if self.packed is None else len(self.packed.data)
-            data = data.new_zeros(total, data.size(1)).index_add(0, self.ragged.rows, data)
+            data = data.new_zeros(total, data.size(1)).index_add_(0, self.ragged.rows, data)
         if self.packed is not None:
             _, *layout = self.packed
             return PackedSequence(data, *layout)
@@ -226,8 +227,8 @@ def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
     return None if states is None else tuple(state.unsqueeze(0) for state in states)
 
 
-def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Tensor | None:
-    """The steps of each sequence, (B,), on the CPU; None if all have all steps.
+def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> np.ndarray | None:
+    """The steps of each sequence, (B,); None if all have all steps.
 
     Args:
         lengths: what the user gave.
@@ -257,15 +258,15 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> Ten
         if count is not None:
             one = f"one number for each sequence of the batch, of shape {expected}"
         raise ShapeError(f"{owner}: expected lengths to be {one}, got shape {tuple(read.shape)}")
-    read = read.view(-1).long()
-    wrong = ((read < 0) | (read > steps)).nonzero()
-    if len(wrong):
-        place = int(wrong[0])
+    ends = np.array(read.view(-1).tolist(), np.int64)  # transforms of functions hide the memory
+    least, most = (ends.min(), ends.max()) if count != 0 else (steps, steps)
+    if least < 0 or most > steps:
+        place = int(((ends < 0) | (ends > steps)).argmax())
         raise ArgumentError(
             f"{owner}: expected lengths from 0 to T = {steps}, the steps of the input, "
-            f"got lengths[{place}] = {int(read[place])}"
+            f"got lengths[{place}] = {ends[place]}"
         )
-    return None if bool((read == steps).all()) else read
+    return None if least == steps else ends
 
 
 def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str) -> Tensor | None:

@@ -169,7 +169,8 @@ class Kernel:
         }
         if self._is_backward and steps.resets is not None:
             for (name, *_, stored), tensor in zip(self._states, again, strict=True):
-                results[RESET + name] = tensor.to(stored)
+                if tensor is not None:
+                    results[RESET + name] = tensor.to(stored)
         return results, last
 
     def _again(self, known: dict[str, Any], steps: Steps) -> list[Any]:
@@ -179,7 +180,10 @@ class Kernel:
         if not self._is_backward:
             return [_plain(known[RESET + name], self._dtype) for name, *_ in self._states]
         return [
-            torch.zeros(steps.most, columns, dtype=self._dtype) for *_, columns, _ in self._states
+            None  # zeros want no gradient
+            if known[RESET + name] is None
+            else torch.zeros(steps.most, columns, dtype=self._dtype)
+            for name, _, columns, _ in self._states
         ]
 
 
