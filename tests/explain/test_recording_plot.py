@@ -156,7 +156,7 @@ def test_nothing_to_show() -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "openrnn.forecast.extras.find_spec",
+        "openrnn.extras.find_spec",
         lambda name: None if name == "matplotlib" else find_spec(name),
     )
     with pytest.raises(openrnn.MissingExtraError, match=r"plot needs matplotlib.*openrnn\[train\]"):

@@ -224,7 +224,7 @@ def test_no_train_extra(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setattr(
-        "openrnn.forecast.extras.find_spec",
+        "openrnn.extras.find_spec",
         lambda name: None if name == package else find_spec(name),
     )
     line = complaint(forecast(data, tmp_path / "out"))

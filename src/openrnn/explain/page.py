@@ -15,7 +15,7 @@ import torch
 
 from openrnn.errors import ArgumentError
 from openrnn.explain.selection import Track, check_count, read_labels, select, steps_of
-from openrnn.forecast.files import write_text
+from openrnn.files import write_text
 
 if TYPE_CHECKING:
     from openrnn.explain.recording import Recording

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from openrnn.forecast.extras import require_extra
+from openrnn.extras import require_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

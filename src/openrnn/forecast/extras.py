@@ -1,21 +1,9 @@
-"""The `train` extra: what the command line's jobs need beyond torch."""
+"""What the jobs of the command line need of the extra `train`."""
 
-from importlib.util import find_spec
-
-from openrnn.errors import MissingExtraError
+from openrnn.extras import require_extra
 
 _TRAINING = ("lightning", "matplotlib", "pandas", "safetensors")
-_PREDICTING = ("pandas", "safetensors")
-
-
-def require_extra(job: str, packages: tuple[str, ...]) -> None:
-    """Raise `MissingExtraError` if one of `packages` cannot be found, without importing any."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise MissingExtraError(
-            f"{job} needs {', '.join(missing)}, not installed here; "
-            f'run: pip install "openrnn[train]"'
-        )
+_LOADING = ("pandas", "safetensors")
 
 
 def require_training() -> None:
@@ -23,6 +11,6 @@ def require_training() -> None:
     require_extra("openrnn forecast", _TRAINING)
 
 
-def require_predicting() -> None:
-    """Check what `predict` needs."""
-    require_extra("openrnn predict", _PREDICTING)
+def require_loading(job: str) -> None:
+    """Check what a job needs that reads a trained model, such as `openrnn predict`."""
+    require_extra(job, _LOADING)

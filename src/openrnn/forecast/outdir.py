@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from openrnn.errors import ArgumentError, DataError
+from openrnn.files import check_writable, write_text
 from openrnn.forecast.checkpoints import Checkpoints, read_progress
-from openrnn.forecast.files import check_writable, write_text
 from openrnn.forecast.settings import Settings, differences
 
 

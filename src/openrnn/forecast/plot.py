@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from openrnn.files import atomic_file
 from openrnn.forecast.evaluate import Evaluation
-from openrnn.forecast.files import atomic_file
 from openrnn.forecast.score_table import show_number
 from openrnn.forecast.settings import Settings
 from openrnn.forecast.steps import Step

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 import openrnn
+from openrnn.files import atomic_file, write_text
 from openrnn.forecast.evaluate import Evaluation
-from openrnn.forecast.files import atomic_file, write_text
 from openrnn.forecast.metrics import Score, Scores
 from openrnn.forecast.settings import Settings
 

@@ -10,11 +10,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from openrnn.errors import DataError
-from openrnn.forecast.files import atomic_directory
+from openrnn.files import atomic_directory
 from openrnn.forecast.model import Forecaster, ModelSize
 from openrnn.forecast.model_config import FORMAT, ModelConfig, from_json, to_json
-
-_CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
+from openrnn.forecast.model_directory import CONFIG, WEIGHTS, model_directory
 
 
 @dataclass(frozen=True)
@@ -29,28 +28,27 @@ def save_model(directory: Path, trained: TrainedModel) -> None:
     """Write the model directory, in place of an earlier one."""
     with atomic_directory(directory) as temporary:
         text = json.dumps(to_json(trained.config), indent=2, ensure_ascii=False) + "\n"
-        (temporary / _CONFIG).write_text(text, encoding="utf-8")
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
         weights = {name: each.contiguous() for name, each in trained.model.state_dict().items()}
         # Not `save_file`, whose file no other user may read.
-        (temporary / _WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
+        (temporary / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def load_model(directory: Path) -> TrainedModel:
     """Read a model directory; raise `DataError` unless all in it fits together."""
-    if not (directory / _CONFIG).is_file() and (directory / "model" / _CONFIG).is_file():
-        directory = directory / "model"  # the output directory of a run was meant
+    directory = model_directory(directory) or directory
     if not directory.is_dir():
         raise DataError(
             f"MODEL: expected the model directory of an openrnn forecast, received '{directory}', "
             "which is no directory; check the path"
         )
     config = _read_config(directory)
-    model = _model(directory / _WEIGHTS, config.size, config.encoder.target_index)
+    model = _model(directory / WEIGHTS, config.size, config.encoder.target_index)
     return TrainedModel(model, config)
 
 
 def _read_config(directory: Path) -> ModelConfig:
-    path = directory / _CONFIG
+    path = directory / CONFIG
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -57,11 +57,21 @@ def check_writable(directory: Path, asked_by: str = "--out") -> None:
         ) from None
 
 
-def check_writable_file(path: Path, asked_by: str = "--out") -> None:
-    """Raise `ArgumentError` if the file `path` cannot be written."""
+def check_writable_file(path: Path, example: str, asked_by: str = "--out") -> None:
+    """Raise `ArgumentError` if the file `path` cannot be written; `example` is a name for one."""
     if path.is_dir():
         raise ArgumentError(
             f"{asked_by}: expected the name of a file, received the directory '{path}'; "
-            f"give for example {asked_by} {path / 'next.csv'}"
+            f"give for example {asked_by} {path / example}"
         )
     check_writable(path.parent, asked_by)
+
+
+def check_new_file(path: Path, example: str, *, overwrite: bool) -> None:
+    """The same for --out beside --overwrite; also raise it if the file is there already."""
+    if path.is_file() and not overwrite:
+        raise ArgumentError(
+            f"--out: expected the name of a new file, received '{path}', which is there already; "
+            "give another --out, or --overwrite to replace it"
+        )
+    check_writable_file(path, example)
