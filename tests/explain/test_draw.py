@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,14 +17,16 @@ import torch
 from torch import Tensor, nn
 
 import openrnn
-from openrnn import cells, draw
+from openrnn import cells, draw, equations
 from openrnn.explain.blocks import blocks
 from openrnn.explain.draw import Drawing
+from openrnn.explain.mathematics.layout import left_side
+from openrnn.explain.mathematics.printing import dims, pieces
 from openrnn.explain.parts import read
 from tests.cells.box import BOX
 
 pytest.importorskip("matplotlib")
-VIEWS = ("sequence", "cell", "parameters")
+VIEWS = ("sequence", "cell", "parameters", "equations")
 
 
 class Peephole(nn.Module):
@@ -280,6 +283,53 @@ def test_the_cell_is_drawn_from_its_graph() -> None:
     assert words.count("y⁽⁵⁾") == 2, "at the break, on either side"
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_shape_of_an_equation(name: str) -> None:
+    """Beneath each symbol that `equations` has, and the note of each parameter."""
+    drawing = drawn(name, "equations")
+    shown = Counter(words_of(drawing))
+    found = equations(MODULES[name]())
+    equal = [line.equation for line in found.lines]
+    symbols = [piece for e in equal for piece in (*left_side(e), *pieces(e.right))]
+    assert Counter(dims(shape) for _, shape in symbols if shape is not None) <= shown
+    text = "".join("".join(words_of(drawing)).split())
+    for note in (note for cell in found.cells for note in cell.notes):
+        assert "".join(note.split()) in text
+
+
+def test_the_equations_are_mathematics() -> None:
+    """Letters with true subscripts, x, the states and the weights each in a colour."""
+    from matplotlib.text import Text
+
+    drawing = draw(openrnn.GRUCell(30, 20), "equations")
+    found = [text for text in drawing.figure.findobj(Text) if text.get_text()]
+    shown = [text.get_text() for text in found if text.get_fontsize() > 12]  # type: ignore[attr-defined]
+    line = "".join(shown).replace(" ", "")
+    assert "$r_{t}$=σ($W_{ir}$$x_{t}$+$b_{ir}$+$W_{hr}$$h_{t-1}$+$b_{hr}$)" in line
+    assert "$h_{t}$=(1−$z_{t}$)⊙$n_{t}$+$z_{t}$⊙$h_{t-1}$" in line
+    colors = {t.get_text(): t.get_color() for t in found if "$" in t.get_text()}  # type: ignore[attr-defined]
+    by_color = [colors[name] for name in ("$x_{t}$", "$h_{t-1}$", "$h_{t}$", "$W_{ir}$", "$r_{t}$")]
+    assert len(set(by_color)) == 5
+    words = words_of(draw(openrnn.LSTM(30, 20, 4, bidirectional=True), "equations"))
+    assert "layer 0 forward, layer 0 backward: LSTMCell(30, 20)" in words
+    assert "layer 1 forward … layer 3 backward: LSTMCell(40, 20)" in words
+
+
+def test_long_equations_break() -> None:
+    class Long(nn.Module):
+        hidden_size = input_size = 1000
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            terms = [torch.sin(h) * x, torch.cos(x) * h, torch.exp(-h * h), x * x, h * x * x]
+            return torch.tanh(sum(terms, h) * sum(terms, x) + h)
+
+    drawing = draw(Long(), "equations")
+    boxes = [box for text, box in boxes_of(drawing) if text == "1000"]
+    assert len(equations(Long()).lines) == 1
+    assert len({round(box.y0) for box in boxes}) == 2
+    assert max(box.x1 for box in boxes) < drawing.figure.bbox.x1 - 15
+
+
 def test_torchs_own_cells_have_the_gates_of_ours() -> None:
     words = words_of(draw(nn.GRUCell(30, 20), "cell"))
     assert {"r", "z", "n"} <= set(words)
@@ -366,8 +416,9 @@ class Sorting(nn.Module):
 
 
 def test_a_cell_that_cannot_be_read_has_the_other_views() -> None:
-    with pytest.raises(openrnn.CellError, match=r"view='cell' needs .* aten.sort"):
-        draw(Sorting(), "cell")
+    for view in ("cell", "equations"):
+        with pytest.raises(openrnn.CellError, match=rf"view='{view}' needs .* aten.sort"):
+            draw(Sorting(), view)
     assert "(4, 4)" in words_of(draw(Sorting(), "parameters"))
     assert "Sorting" in words_of(draw(openrnn.Recurrent(Sorting())))
 
@@ -433,7 +484,7 @@ def test_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openrnn.forecast.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("openrnn.extras.find_spec", lambda name: None)
     with pytest.raises(openrnn.MissingExtraError, match=r"draw needs matplotlib.*openrnn\[train\]"):
         draw(openrnn.RNN(30, 20))
 

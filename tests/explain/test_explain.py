@@ -1,7 +1,10 @@
-"""What `explain` prints: the stages in the user's words, or why there are none."""
+"""What `explain` prints: the step in the user's words, or why there is none; and how it shows."""
 
 from __future__ import annotations
 
+import builtins
+import re
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
@@ -10,13 +13,14 @@ from torch import Tensor, nn
 
 import openrnn
 from openrnn import explain
+from openrnn.backends import cpu
 from openrnn.step.split import STAGES
 from tests.cells.box import BOX
 
 
-def test_lstm(capsys: pytest.CaptureFixture[str]) -> None:
-    explain(openrnn.LSTMCell(30, 20))
-    assert capsys.readouterr().out == (
+def test_the_step_of_an_lstm() -> None:
+    (cell,) = explain(openrnn.LSTMCell(30, 20)).cells
+    assert str(cell) == (
         "LSTMCell(30, 20)\n"
         "  parameters, once\n"
         "    (80)  v1 = bias_ih + bias_hh\n"
@@ -37,8 +41,77 @@ def test_lstm(capsys: pytest.CaptureFixture[str]) -> None:
         "    (B, 20)  next h = h'\n"
         "    (B, 20)  next c = c'\n"
         "  outputs, for all T steps at once\n"
-        "    nothing\n"
+        "    nothing"
     )
+
+
+def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it but the steps, which the test above has."""
+    explanation = explain(openrnn.LSTM(30, 20, 2, bidirectional=True), x_shape=(12, 3, 30))
+    printed = capsys.readouterr().out
+    assert printed == f"{explanation}\n"
+    top, bottom = printed.split("layer 0 forward, layer 0 backward: LSTMCell(30, 20)\n")
+    assert top == PRINTED
+    assert bottom.endswith(
+        '\nBackend\n  On a CPU backend="auto" runs "cpu": C++ generated from the step.\n'
+    )
+
+
+PRINTED = """\
+LSTM(30, 20, num_layers=2, bidirectional=True)
+  18,240 parameters, 71.2 KiB in float32
+
+Shapes
+  output, (h_n, c_n) = layer(x, (h_0, c_0))
+  x         (T, B, I)    = (12, 3, 30)  the input
+  output    (T, B, D·H)  = (12, 3, 40)  h of layer 1 at every step, forward and
+                                        backward side by side
+  h_0, h_n  (D·L, B, H)  = (4, 3, 20)
+  c_0, c_n  (D·L, B, H)  = (4, 3, 20)
+  T time steps, B sequences, I input features, H hidden units, D = 2 directions,
+  L = 2 layers
+  h_0 is the state before the first step, zeros if none is given; h_n is that
+  after the last.
+  Of the D·L states 2·l is that of layer l forward, 2·l + 1 that of layer l
+  backward.
+
+Parameters
+                                                      numbers    memory    share
+  weight_ih_l0, weight_ih_l0_reverse: 2 of (80, 30)     4,800  18.8 KiB   26.3 %
+    each 4 blocks of (20, 30): i, f, g, o
+  weight_hh_l0 … weight_hh_l1_reverse: 4 of (80, 20)    6,400  25.0 KiB   35.1 %
+    each 4 blocks of (20, 20): i, f, g, o
+  bias_ih_l0 … bias_ih_l1_reverse: 4 of (80)              320   1.2 KiB    1.8 %
+    each 4 blocks of (20): i, f, g, o
+  bias_hh_l0 … bias_hh_l1_reverse: 4 of (80)              320   1.2 KiB    1.8 %
+    each 4 blocks of (20): i, f, g, o
+  weight_ih_l1, weight_ih_l1_reverse: 2 of (80, 40)     6,400  25.0 KiB   35.1 %
+    each 4 blocks of (20, 40): i, f, g, o
+  together                                             18,240  71.2 KiB  100.0 %
+
+Beside plain cells with the same I and H
+        parameters       multiply-adds  blocks of a weight
+  RNN        4,560  1 ×          4,400                   1
+  GRU       13,680  3 ×         13,200                   3
+  LSTM      18,240  4 ×         17,600                   4
+  this      18,240  4 ×         17,600                   4
+  weight_ih and weight_hh have 4 blocks (i, f, g, o), those of an RNN 1.
+
+Two directions
+  Double: the cells and their parameters (9,120 forward, 9,120 backward), their
+  states and their multiply-adds.
+  The output has the features of both: 40, where one has 20.
+  So layer 1 reads 40 features, by input weights that are wider.
+  Not double: T, B and I, and the units of each cell.
+
+Multiply-adds in products
+  for each step and row of the batch            share
+  inputs, for all steps at once        11,200  63.6 %
+  recurrence, step after step           6,400  36.4 %
+  together                             17,600
+  a call: 12 steps of 3 rows          633,600
+
+"""
 
 
 def test_source_is_readable_cpp() -> None:
@@ -76,7 +149,8 @@ class Peephole(nn.Module):
 
 
 def test_a_users_cell_in_the_users_words() -> None:
-    text = str(explain(openrnn.Recurrent(Peephole()), input_size=5))
+    (cell,) = explain(openrnn.Recurrent(Peephole()), input_size=5).cells
+    text = str(cell)
     assert "keep = sigmoid(forget + peep * c)" in text
     assert "c' = keep * c + (1 - keep) * tanh(candidate)" in text
     inputs, recurrence = text.split("recurrence")
@@ -99,13 +173,16 @@ def test_why_a_cell_does_not_compile() -> None:
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return (x + h).sort(-1).values
 
-    explanation = explain(openrnn.Recurrent(Sorting()))
+    explanation = explain(openrnn.Recurrent(Sorting()), x_shape=(12, 3, 4))
     (cell,) = explanation.cells
     assert cell.program is None
     assert cell.reason is not None
     for word in ("aten.sort", "test_explain.py", "(x + h).sort(-1).values"):
         assert word in cell.reason
     assert "eager loop only" in str(explanation)
+    assert (cell.backend, cell.multiply_adds, cell.stages) == ("eager", None, {})
+    assert explanation.multiply_adds is None
+    assert [shape.sizes for shape in explanation.shapes] == [(12, 3, 4), (12, 3, 4), (3, 4)]
 
 
 def test_layers_of_one_structure_are_explained_once() -> None:
@@ -143,7 +220,8 @@ def test_names_of_the_user_and_numbers_do_not_meet() -> None:
             v2 = torch.tanh(v1 * h)
             return v1 * v2 + v2
 
-    text = str(explain(Numbered(), input_size=5))
+    (cell,) = explain(Numbered(), input_size=5).cells
+    text = str(cell)
     defined = [
         line.split(")  ", 1)[1].split(" = ")[0] for line in text.splitlines() if " = " in line
     ]
@@ -156,8 +234,12 @@ def test_torchs_own_cells() -> None:
 
 
 def test_what_is_neither_layer_nor_cell() -> None:
-    with pytest.raises(openrnn.ArgumentTypeError, match="or a cell, got the layer LSTM"):
-        explain(nn.LSTM(5, 6))
+    with pytest.raises(
+        openrnn.ArgumentTypeError, match=r"explain: expected .* got Linear, without"
+    ):
+        explain(nn.Linear(5, 6))
+    with pytest.raises(openrnn.ArgumentTypeError, match="give the recurrent layer inside"):
+        explain(nn.Sequential(nn.LSTM(5, 6)))
     with pytest.raises(openrnn.ArgumentTypeError, match="got int"):
         explain(7)  # type: ignore[arg-type]
 
@@ -167,3 +249,73 @@ def test_explaining_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
     explain(cell)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- the backend ---------------------------------------------------------------------------------
+
+
+class Mixed(openrnn.RNNCell):
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        return super().forward(input, hx.double().sin().float())
+
+
+def test_the_backend_is_the_one_that_runs() -> None:
+    (cell,) = explain(openrnn.GRUCell(5, 6)).cells
+    assert (cell.backend, cell.backend_reason) == ("cpu", None)
+    (cell,) = explain(Mixed(5, 6)).cells
+    assert (cell.backend, cell.program is not None) == ("eager", True)
+    assert cell.backend_reason is not None
+    with pytest.raises(openrnn.BackendError, match=re.escape(cell.backend_reason)):
+        openrnn.Recurrent(Mixed(5, 6), backend="cpu")(torch.randn(2, 3, 5))
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise openrnn.BackendError("a kernel needs a C++ compiler, and there is none")
+
+    monkeypatch.setattr(cpu, "compile_command", none)
+    text = " ".join(str(explain(openrnn.GRU(5, 6))).split())
+    assert 'runs "eager", a plain loop: a kernel needs a C++ compiler' in text
+
+
+def test_the_backend_that_was_asked_for() -> None:
+    assert 'The layer is told backend="eager"' in str(explain(openrnn.GRU(5, 6, backend="eager")))
+    assert "torch.nn.GRU runs torch's own code" in str(explain(nn.GRU(5, 6)))
+    assert "A cell called by itself" in str(explain(openrnn.GRUCell(5, 6)))
+
+
+# --- how it shows --------------------------------------------------------------------------------
+
+
+def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    explanation = explain(openrnn.GRU(5, 6))
+    printed = capsys.readouterr().out
+    assert "\x1b[" in printed
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()
+    assert [line.rstrip() for line in lines] == str(explanation).splitlines()
+
+
+def test_a_notebook_shows_it_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    explanation = explain(openrnn.GRU(5, 6))
+    assert capsys.readouterr().out == "", "the notebook shows what is returned"
+    words = "".join(ET.fromstring(explanation._repr_html_()).itertext())
+    assert "weight_ih_l0 (18, 5)" in words
+    assert "weight_ih_l0 (18, 5)" in str(explanation)
+
+
+def test_html_is_escaped() -> None:
+    class Less(nn.Module):
+        input_size = hidden_size = 5
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.where(x < h, x, h)
+
+    html = explain(Less())._repr_html_()
+    assert "x &lt; h" in html
+    assert "x < h" in "".join(ET.fromstring(html).itertext())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -59,6 +60,11 @@ def blocks(graph: Graph, gates: Sequence[str] = ()) -> dict[str, list[Block]]:
         >>> [(block.name, block.start, block.stop) for block in blocks(lane.graph)["weight_hh"]]
         [('r', 0, 20), ('z', 20, 40), ('n', 40, 60)]
     """
+    return {name: list(found) for name, found in _blocks(graph, tuple(gates)).items()}
+
+
+@lru_cache(maxsize=64)  # cells of one structure share a graph
+def _blocks(graph: Graph, gates: tuple[str, ...]) -> dict[str, list[Block]]:
     found: dict[str, list[Block]] = {}
     for index, node in graph.inputs("parameter"):
         if not node.shape:
@@ -80,6 +86,18 @@ def blocks(graph: Graph, gates: Sequence[str] = ()) -> dict[str, list[Block]]:
         name: [replace(block, name=block.name or known.get(block.function, "")) for block in one]
         for name, one in found.items()
     }
+
+
+def block_shapes(found: Sequence[Block], whole: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shape of each of a parameter's blocks, whose own shape is `whole`."""
+    if len(found) == 1:
+        return [whole]
+    counts = [block.stop - block.start for block in found]
+    if found[-1].stop == math.prod(whole):  # its numbers are the rows
+        return [(count,) for count in counts]
+    if found[0].columns:
+        return [(whole[0], count) for count in counts]
+    return [(count, whole[-1]) for count in counts]
 
 
 def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], int, bool]:

@@ -83,7 +83,7 @@ def print_cells(console: Console | None = None) -> None:
 
 
 def _describe(name: str, make: Any) -> BoxedCell:
-    cell = _example(make, 6, 8)
+    cell = example(make, 6, 8)
     counts = _recurrence(cell)
     summary = inspect.getdoc(make) or ""
     return BoxedCell(
@@ -101,8 +101,8 @@ def _describe(name: str, make: Any) -> BoxedCell:
     )
 
 
-def _example(make: Any, inputs: int, hidden: int) -> Any:
-    """A cell of these sizes, with example values for what else it asks for."""
+def example(make: Any, inputs: int, hidden: int) -> Any:
+    """A cell of these sizes, with the values of the table for what else it asks for."""
     needed = {
         name: hidden // 2 if name == "proj_size" else _EXAMPLES[name]
         for name, parameter in inspect.signature(make).parameters.items()
@@ -117,7 +117,7 @@ def _parameters(make: Any) -> str:
     """Parameters for each hidden unit, exactly: their number is H·(a·I + b·H + c)."""
 
     def each(inputs: int, hidden: int) -> float:
-        numbers: int = sum(p.numel() for p in _example(make, inputs, hidden).parameters())
+        numbers: int = sum(p.numel() for p in example(make, inputs, hidden).parameters())
         return numbers / hidden
 
     by_input = each(7, 8) - each(6, 8)

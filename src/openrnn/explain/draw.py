@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from openrnn.errors import ArgumentError
+from openrnn.errors import ArgumentError, CellError
+from openrnn.explain.given import read_given
 from openrnn.explain.parts import Network, read
-from openrnn.explain.views import VIEWS, Request
+from openrnn.explain.views import OF_STEPS, VIEWS, Request
 from openrnn.explain.views.colors import DARK, LIGHT
-from openrnn.forecast.extras import require_extra
-from openrnn.forecast.files import atomic_file
+from openrnn.extras import require_extra
+from openrnn.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,9 @@ def draw(
         module: a layer of OpenRNN or of torch.nn, or a cell.
         view: "sequence", the layer unrolled over time, with layers, directions and all shapes;
             "cell", what one step computes, from the states before to the states after;
-            "parameters", the weights to scale, in the blocks of the gates. Default: "sequence".
+            "parameters", the weights to scale, in the blocks of the gates;
+            "equations", the step as mathematics, with the shape of each symbol beneath it, as
+            `openrnn.equations` has it. Default: "sequence".
         path: where to save the picture, ending in .svg or .png. Default: nowhere.
         x_shape: the shape of an input, (T, B, I), or (B, T, I) of a layer with batch_first, to
             have numbers for T and B; (B, I) of a cell. Default: the letters stand for them.
@@ -109,7 +112,7 @@ def draw(
         ArgumentTypeError: neither a layer nor a cell.
         ArgumentError: an unknown view; an x_shape that does not fit; compare with another view; a
             path with another ending, or that cannot be written to; unknown features of x.
-        CellError: view="cell" of a cell that cannot be read.
+        CellError: view="cell" or "equations" of a cell that cannot be read.
         MissingExtraError: matplotlib is not installed.
 
     Examples:
@@ -128,15 +131,12 @@ def draw(
     if path is not None:
         _check_path(path)
     require_extra("openrnn.draw", ("matplotlib",))
-    steps, batch, features = _read_shape(module, x_shape)
-    if input_size is not None and features is not None and input_size != features:
-        raise ArgumentError(
-            f"draw: expected the last dimension of x_shape to be input_size {input_size}, "
-            f"got {tuple(x_shape or ())}"
-        )
-    network = read(module, "draw", input_size or features)
+    given = read_given("draw", module, x_shape, input_size)
+    network = read(module, "draw", given.features)
+    if view in OF_STEPS:
+        _check_steps(view, network)
     beside = None if compare is None else _read_compare(compare, network)
-    request = Request(network, DARK if dark else LIGHT, steps, batch, beside)
+    request = Request(network, DARK if dark else LIGHT, given.steps, given.batch, beside)
     drawing = _draw(view, request)
     if path is not None:
         drawing.save(path)
@@ -166,21 +166,16 @@ def _check_path(path: str | PathLike[str]) -> Path:
     return path
 
 
-def _read_shape(module: Any, shape: Any) -> tuple[int | None, int | None, int | None]:
-    """T, B and I."""
-    if shape is None:
-        return None, None, None
-    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or len(sizes) not in (2, 3):
-        raise ArgumentError(
-            f"draw: expected x_shape to be (T, B, I), or (B, I) of a cell, with numbers from 1, "
-            f"got {shape!r}"
-        )
-    if len(sizes) == 2:
-        return None, *sizes
-    first, second, features = sizes
-    swapped = getattr(module, "batch_first", False)
-    return (second, first, features) if swapped else (first, second, features)
+def _check_steps(view: str, network: Network) -> None:
+    """Raises a CellError if the step of any cell cannot be read."""
+    for lane in network.lanes:
+        try:
+            _ = lane.program
+        except CellError as error:
+            raise CellError(
+                f"draw: view={view!r} needs a cell that can be read, and {lane.name} cannot: "
+                f"{error}. view='sequence' and view='parameters' draw it"
+            ) from error
 
 
 def _read_compare(compare: nn.Module | str, network: Network) -> Network:

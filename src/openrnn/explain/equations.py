@@ -15,7 +15,7 @@ from openrnn.explain.mathematics.layout import lay_out, left_side
 from openrnn.explain.mathematics.notes import notes
 from openrnn.explain.mathematics.style import LATEX
 from openrnn.explain.mathematics.system import Equation, System, forward_system
-from openrnn.explain.parts import Lane, read
+from openrnn.explain.parts import Lane, Network, read
 from openrnn.step.program import Program
 from openrnn.step.shape import show_shape
 
@@ -94,9 +94,13 @@ class CellEquations:
         return f"\\begin{{aligned}}\n{inside}\n\\end{{aligned}}"
 
     def __str__(self) -> str:
-        lines = [self.title, "", *lay_out(self.system.equations, 2)]
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """The equations as text, in lines of at most so many letters where they can be broken."""
+        lines = [self.title, "", *lay_out(self.system.equations, 2, width)]
         if self.where:
-            lines += ["", "  where", *lay_out(self.system.where, 4)]
+            lines += ["", "  where", *lay_out(self.system.where, 4, width)]
         if self.notes:
             lines += ["", *(f"  {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -136,7 +140,11 @@ class Equations:
         return "\n\n".join(cell.latex for cell in self.cells)
 
     def __str__(self) -> str:
-        cells = "\n\n".join(map(str, self.cells))
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """The equations as text, in lines of at most so many letters where they can be broken."""
+        cells = "\n\n".join(cell.text(width) for cell in self.cells)
         alone = len(self.cells) == 1 and self.cells[0].title == self.title
         return cells if alone else f"{self.title}\n\n{cells}"
 
@@ -201,7 +209,11 @@ def equations(
         raise ArgumentTypeError(
             f"equations: expected backward to be True or False, got {type(backward).__name__}"
         )
-    network = read(module, "equations", input_size)
+    return of_network(read(module, "equations", input_size), backward)
+
+
+def of_network(network: Network, backward: bool = False) -> Equations:
+    """The equations of cells that were read; see `equations`."""
     found: dict[tuple[str, Program], list[Lane]] = {}
     for lane in network.lanes:
         found.setdefault((lane.title, lane.program), []).append(lane)

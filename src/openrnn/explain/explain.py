@@ -1,200 +1,182 @@
-"""`openrnn.explain`: the four stages of a layer's step, and why a cell cannot be compiled."""
+"""`openrnn.explain`: what a layer is, what its step computes, and what that costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from operator import add
 
-import torch
 from torch import nn
 
 from openrnn.backends import cpu
-from openrnn.binding import Parameters, tensors_aside
-from openrnn.errors import ArgumentError, ArgumentTypeError, BackendError, CellError
-from openrnn.explain.expressions import stage_lines
-from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.dropin import DropIn
+from openrnn.errors import BackendError, CellError
+from openrnn.explain.comparison import cell_blocks, compare, directions
+from openrnn.explain.counts import MultiplyAdds, multiply_adds
+from openrnn.explain.explanation import CellExplanation, Explanation
+from openrnn.explain.given import read_given
+from openrnn.explain.network import Lane, Network
+from openrnn.explain.parameters import parameters_of
+from openrnn.explain.parts import read
+from openrnn.explain.shapes import call_of, legend, tensor_shapes
 from openrnn.layers.layer import Layer
-from openrnn.layers.recurrent import Recurrent
-from openrnn.layers.stack import Stack
-from openrnn.state import state_spec
-from openrnn.step.program import Program, traced
-
-_TITLES = {
-    "parameters": "parameters, once",
-    "inputs": "inputs, for all T steps at once",
-    "recurrence": "recurrence, at each step",
-    "outputs": "outputs, for all T steps at once",
-}
-
-
-@dataclass(frozen=True)
-class CellExplanation:
-    """One cell: where it stands in the layer, and its step, or why that cannot be compiled."""
-
-    places: tuple[str, ...]
-    cell: str
-    program: Program | None
-    reason: str | None
-    source: str | None = None  # the generated C++, if it was asked for
-
-    def __str__(self) -> str:
-        where = f"{', '.join(self.places)}: " if any(self.places) else ""
-        lines = [f"{where}{self.cell}"]
-        if self.program is None:
-            return "\n".join([*lines, "  It runs in the eager loop only:", f"  {self.reason}"])
-        for stage, shown in stage_lines(self.program.stages).items():
-            lines += [f"  {_TITLES[stage]}", *(f"    {line}" for line in shown or ["nothing"])]
-        if self.source is not None:
-            lines += ["", self.source]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What `explain` found: as text by `str()`, cell by cell in `cells`."""
-
-    title: str
-    cells: tuple[CellExplanation, ...]
-
-    def __str__(self) -> str:
-        cells = "\n\n".join(map(str, self.cells))
-        alone = len(self.cells) == 1 and self.cells[0].cell == self.title
-        return cells if alone else f"{self.title}\n\n{cells}"
-
-    def __repr__(self) -> str:
-        return f"<Explanation of {self.title}>"
+from openrnn.step.program import Program
+from openrnn.step.split import Stages
 
 
 def explain(
-    module: nn.Module, *, input_size: int | None = None, source: bool = False
+    module: nn.Module,
+    *,
+    x_shape: tuple[int, ...] | None = None,
+    input_size: int | None = None,
+    source: bool = False,
 ) -> Explanation:
-    """Prints what a layer, or a cell, does in one step, in the cell's own variable names.
+    """Prints what a layer, or a cell, is and does, read from the module itself.
 
-    A step has four stages. *Parameters* depends on weights alone and is computed once. *Inputs*
-    depends on x_t but on no state, *outputs* on a state but leads to none: both are computed for
-    all T steps at once. *Recurrence* lies on the way from a state to the next, and is what each
-    step has to wait for. If the cell cannot be compiled, the reason is printed instead.
+    - Shapes: the input, the output and the states, by letter and number.
+    - Parameters: the blocks that each is stacked from, named after their gates, and its size.
+    - Plain cells of the same sizes, for comparison; what is double with two directions.
+    - Multiply-adds: how many the products of a step are.
+    - The step, in the cell's own variable names, in four stages. *Parameters* depends on weights
+      alone and is computed once. *Inputs* depends on x_t but on no state, *outputs* on a state but
+      leads to none: both are computed for all T steps at once. *Recurrence* lies on the way from a
+      state to the next, and is what each step has to wait for. Of a cell that cannot be compiled
+      the reason is printed instead.
+    - Backend: what runs it on a CPU.
+
+    Nothing is compiled or run. A notebook is not printed to: it shows what is returned.
 
     Args:
-        module: a layer of OpenRNN, or a cell.
+        module: a layer of OpenRNN or of torch.nn, or a cell.
+        x_shape: the shape of an input, (T, B, I), or (B, T, I) of a layer with batch_first, to
+            have numbers for T and B; (B, I) of a cell. Default: the letters stand for them.
         input_size: features of x; needed only for a cell that has no `input_size`, in a layer that
             has not run yet. Default: what the cell says, or the layer has seen.
         source: show the C++ of the recurrence too, as `backend="cpu"` generates it for training:
             one function for all steps forward, one for its gradient. Default: False.
 
     Returns:
-        The explanation, which `str()` turns into the text once more.
+        The explanation: `str()` gives the text once more, in 80 columns, `to_dict()` all of it as
+        data.
 
     Raises:
-        ArgumentTypeError: not a layer of OpenRNN and not a cell.
-        ArgumentError: input_size is not known.
+        ArgumentTypeError: neither a layer nor a cell.
+        ArgumentError: input_size is not known, or is another than the cell's; an x_shape that does
+            not fit.
+        CellError: a cell whose states are not known.
 
     Examples:
-        >>> explanation = explain(torch.nn.GRUCell(30, 20))
+        >>> explanation = explain(torch.nn.GRUCell(30, 20), x_shape=(3, 30))
         GRUCell(30, 20)
+          3,120 parameters, 12.2 KiB in float32
         ...
-        >>> len(explanation.cells)
-        1
+        >>> explanation.shapes[0].sizes
+        (3, 30)
+        >>> [block.name for block in explanation.parameters[0].blocks]
+        ['r', 'z', 'n']
+        >>> explanation.multiply_adds.step
+        3000
     """
-    if not isinstance(module, nn.Module):
-        raise ArgumentTypeError(
-            f"explain: expected a layer of OpenRNN or a cell, got {type(module).__name__}"
-        )
-    title = _title(module)
-    found: dict[tuple[str, Program | str], list[str]] = {}
-    for place, layer, parameters in _recurrents(module, ""):
-        cell = layer.cell
+    given = read_given("explain", module, x_shape, input_size)
+    network = read(module, "explain", given.features)
+    counted = _count(network)
+    parameters = parameters_of(network)
+    blocks = cell_blocks(network)
+    shapes = tensor_shapes(network, given)
+    explanation = Explanation(
+        network.title,
+        _owner(network),
+        call_of(network),
+        shapes,
+        legend(network, shapes),
+        network.notes,
+        parameters,
+        compare(network, parameters, counted, blocks),
+        blocks,
+        directions(network, parameters),
+        given.steps,
+        given.batch,
+        counted,
+        tuple(dict.fromkeys(lane.backend for lane in network.lanes)),
+        _cells(network, source),
+    )
+    from openrnn.explain.show import show  # with rich, which takes its time
+
+    show(explanation)
+    return explanation
+
+
+def _owner(network: Network) -> str:
+    if network.is_cell:
+        return "a cell"
+    return "openrnn" if isinstance(network.module, Layer) else "torch.nn"
+
+
+def _count(network: Network) -> MultiplyAdds | None:
+    try:
+        return reduce(add, [multiply_adds(lane.program.stages) for lane in network.lanes])
+    except CellError:
+        return None  # the cell's explanation has the reason
+
+
+def _cells(network: Network, source: bool) -> tuple[CellExplanation, ...]:
+    """One for each distinct step."""
+    found: dict[tuple[str, Program | str], list[Lane]] = {}
+    for lane in network.lanes:
         try:
-            outcome: Program | str = _program(layer, parameters, input_size)
+            outcome: Program | str = lane.program
         except CellError as error:
             outcome = str(error)
-        found.setdefault((_title(cell), outcome), []).append(place)
-    cells = tuple(
-        CellExplanation(
-            tuple(places),
-            name,
-            outcome if isinstance(outcome, Program) else None,
-            outcome if isinstance(outcome, str) else None,
-            _source(outcome) if source and isinstance(outcome, Program) else None,
-        )
-        for (name, outcome), places in found.items()
+        found.setdefault((lane.title, outcome), []).append(lane)
+    return tuple(
+        _cell(title, tuple(lane.place for lane in lanes), outcome, source)
+        for (title, outcome), lanes in found.items()
     )
-    explanation = Explanation(title, cells)
-    print(explanation)
-    return explanation
+
+
+def _cell(
+    title: str, places: tuple[str, ...], outcome: Program | str, source: bool
+) -> CellExplanation:
+    if isinstance(outcome, str):
+        return CellExplanation(places, title, None, outcome, None, "eager", outcome, None)
+    reason = _refusal(outcome)
+    return CellExplanation(
+        places,
+        title,
+        outcome,
+        None,
+        _source(outcome) if source else None,
+        "eager" if reason else "cpu",
+        reason,
+        multiply_adds(outcome.stages),
+    )
+
+
+def _kernels(program: Program) -> Iterator[tuple[str, Stages, tuple[str, ...]]]:
+    """What there are kernels for in training: each way, its stages and the states it gives out."""
+    fused = program.fused
+    forward, backward = fused.training(frozenset(n.label for _, n in program.graph.inputs()))
+    yield "forward", forward, (f"state.{fused.states[0]}",)
+    yield "backward", backward, ()
+
+
+def _refusal(program: Program) -> str | None:
+    """Why there is no kernel for a cell, if there is none."""
+    try:
+        cpu.compile_command()
+        for _, stages, states in _kernels(program):
+            cpu.source(stages, states)
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 def _source(program: Program) -> str:
     """The generated C++ of both directions, or why there is none."""
-    fused = program.fused
-    labels = frozenset(node.label for _, node in program.graph.inputs())
     parts = []
-    forward, backward = fused.training(labels)
-    for title, stages, states in (
-        ("forward", forward, (f"state.{fused.states[0]}",)),
-        ("backward", backward, ()),
-    ):
+    for way, stages, states in _kernels(program):
         try:
             text = cpu.source(stages, states)
         except BackendError as error:
             text = f"There is no kernel: {error}\n"
-        parts.append(f"// {title}\n{text}")
+        parts.append(f"// {way}\n{text}")
     return "\n".join(parts).rstrip()
-
-
-def _title(module: nn.Module) -> str:
-    """The module's class and options, without the modules inside."""
-    return f"{type(module).__name__}({module.extra_repr()})"
-
-
-def _recurrents(
-    module: nn.Module, place: str
-) -> Iterator[tuple[str, Recurrent, Parameters | None]]:
-    """The recurrent layers inside a module, with their places and the parameters lent to them."""
-    if isinstance(module, DropIn):
-        lent = module.lend()
-        for index, (layer, parameters) in enumerate(zip(module.stack.layers, lent, strict=True)):
-            yield from _lent(layer, f"{place} layer {index}".strip(), parameters)
-    elif isinstance(module, Recurrent):
-        yield place, module, None
-    elif isinstance(module, Bidirectional):
-        for name, layer in (("forward", module.forward_layer), ("backward", module.backward_layer)):
-            yield f"{place} {name}".strip(), layer, None
-    elif isinstance(module, Stack):
-        for index, layer in enumerate(module.layers):
-            yield from _recurrents(layer, f"{place} layer {index}".strip())
-    elif not isinstance(module, (Layer, nn.RNNBase)):
-        yield place, Recurrent(module), None
-    else:
-        raise ArgumentTypeError(
-            f"explain: expected a layer of OpenRNN or a cell, got the layer {type(module).__name__}"
-        )
-
-
-def _lent(
-    layer: nn.Module, place: str, parameters: Any
-) -> Iterator[tuple[str, Recurrent, Parameters | None]]:
-    """A layer inside a drop-in layer, whose parameters are the drop-in's."""
-    pairs = list(_recurrents(layer, place))
-    each = parameters if isinstance(parameters, tuple) else (parameters,)
-    for (where, recurrent, _), own in zip(pairs, each, strict=True):
-        yield where, recurrent, own
-
-
-def _program(layer: Recurrent, parameters: Parameters | None, input_size: int | None) -> Program:
-    cell = layer.cell
-    size = input_size or getattr(cell, "input_size", None) or layer.seen_features
-    if not isinstance(size, int):
-        raise ArgumentError(
-            f"explain: {type(cell).__name__} has no input_size, and the layer has not run yet. "
-            "Say how many features x has: explain(layer, input_size=30)"
-        )
-    tensors = {**tensors_aside(cell), **(parameters or {})}
-    dtype = next(
-        (t.dtype for t in tensors.values() if t.is_floating_point()), torch.get_default_dtype()
-    )
-    device = next((p.device for p in cell.parameters()), torch.device("cpu"))
-    spec = state_spec(cell, torch.empty(1, size, dtype=dtype, device=device))
-    return traced(cell, tensors, spec, size, dtype, device)

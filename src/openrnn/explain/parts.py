@@ -1,18 +1,15 @@
-"""The cells of a layer: where each of them stands, and what it reads and writes."""
+"""What a layer, or a cell, is made of, read from the module itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from openrnn import cells
-from openrnn.binding import tensors_aside
+from openrnn.binding import Parameters, tensors_aside
 from openrnn.errors import ArgumentError, ArgumentTypeError
+from openrnn.explain.network import Lane, Level, Network, class_name, example_input
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU
@@ -22,107 +19,8 @@ from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.rnn import RNN
 from openrnn.layers.stack import Stack
 from openrnn.state import state_spec
-from openrnn.step.graph import Graph
-from openrnn.step.program import Program, traced
 
-
-@dataclass(frozen=True, eq=False)
-class Lane:
-    """One cell and the direction in which it runs.
-
-    place: "layer 1 backward" say; "" of a cell alone.
-    tensors: what the cell reads, by its own names for it.
-    states: their features, by name.
-    number: which of the (D·L, B, H) states of the layer are the cell's, if they lie in one tensor.
-    """
-
-    cell: nn.Module
-    place: str
-    reverse: bool
-    input_size: int
-    tensors: Mapping[str, Tensor]
-    states: Mapping[str, int]
-    number: int | None = None
-
-    @property
-    def name(self) -> str:
-        return type(self.cell).__name__
-
-    @property
-    def title(self) -> str:
-        """The cell's class and options."""
-        return f"{self.name}({self.cell.extra_repr()})"
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What is trained: of the tensors those that are no buffers."""
-        buffers = {name for name, _ in self.cell.named_buffers()}
-        return {name: t for name, t in self.tensors.items() if name not in buffers}
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        """The names that the cell gives its gates; of torch's own cells, those that ours have."""
-        ours = getattr(cells, self.name, None)
-        given = getattr(self.cell, "gates", getattr(ours, "gates", ()))
-        named = isinstance(given, (tuple, list)) and all(isinstance(name, str) for name in given)
-        return tuple(given) if named else ()
-
-    @property
-    def output_size(self) -> int:
-        return next(iter(self.states.values()))
-
-    @cached_property
-    def program(self) -> Program:
-        """The step.
-
-        Raises:
-            CellError: it cannot be traced.
-        """
-        like = _like(self.cell, self.tensors, self.input_size)
-        spec = state_spec(self.cell, like)
-        return traced(self.cell, self.tensors, spec, self.input_size, like.dtype, like.device)
-
-    @property
-    def graph(self) -> Graph:
-        return self.program.graph
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """The cells that read the same x: one, or one for each direction.
-
-    place: "layer 1" say.
-    of_all: how many cells the tensors that hold the states are for, if they are for several.
-    """
-
-    lanes: tuple[Lane, ...]
-    place: str
-    merge: str = "concat"
-    of_all: int | None = None
-
-    @property
-    def input_size(self) -> int:
-        return self.lanes[0].input_size
-
-    @property
-    def output_size(self) -> int:
-        sizes = [lane.output_size for lane in self.lanes]
-        return sum(sizes) if self.merge == "concat" else sizes[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A layer as levels, from the lowest up; a cell alone is one level."""
-
-    title: str
-    levels: tuple[Level, ...]
-    is_cell: bool
-    batch_first: bool
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def lanes(self) -> list[Lane]:
-        return [lane for level in self.levels for lane in level.lanes]
+__all__ = ["Lane", "Level", "Network", "read"]
 
 
 def read(module: Any, asked: str = "draw", input_size: int | None = None) -> Network:
@@ -141,88 +39,93 @@ def read(module: Any, asked: str = "draw", input_size: int | None = None) -> Net
     if not isinstance(module, nn.Module):
         raise ArgumentTypeError(_expected(asked, f"got {type(module).__name__}"))
     layer = _ours(module)
+    reader, is_cell = _Reader(asked, layer), not isinstance(layer, Layer)
     if not isinstance(layer, Layer):
         _check_cell(module, asked)
         layer = Recurrent(module)
-        layers = [_Reader(asked).level((layer,), "", input_size)]
+        levels = [reader.level((layer,), _Where("", ()), input_size)]
     else:
-        layers = list(_Reader(asked).levels(layer, "", input_size))
+        levels = list(reader.levels(layer, _Where("", ()), input_size))
     notes = tuple(dict.fromkeys(_notes(layer)))
-    title = f"{type(module).__name__}({module.extra_repr()})"
-    is_cell = not isinstance(_ours(module), Layer)
-    return Network(title, tuple(layers), is_cell, layer.batch_first, notes)
+    title = f"{class_name(module)}({module.extra_repr()})"
+    return Network(module, title, tuple(levels), is_cell, layer.batch_first, notes)
+
+
+class _Where(NamedTuple):
+    """A part of a module: its place in words, and its path in the state."""
+
+    place: str
+    path: tuple[int, ...]
+
+    def part(self, words: str, *path: int) -> _Where:
+        return _Where(f"{self.place} {words}".strip(), (*self.path, *path))
 
 
 class _Reader:
-    def __init__(self, asked: str) -> None:
+    def __init__(self, asked: str, module: nn.Module) -> None:
         self._asked = asked
+        self._paths = {part: path for path, part in module.named_modules()}
 
-    def levels(self, layer: nn.Module, place: str, size: int | None) -> Iterator[Level]:
+    def levels(self, layer: nn.Module, where: _Where, size: int | None) -> Iterator[Level]:
         """The levels of a layer for an input of `size` features, None if that is not known."""
         if isinstance(layer, DropIn):
-            yield from self._drop_in(layer, place, size)
+            yield from self._drop_in(layer, where, size)
         elif isinstance(layer, Stack):
             for index, inside in enumerate(layer.layers):
-                for level in self.levels(inside, f"{place} layer {index}".strip(), size):
+                for level in self.levels(inside, where.part(f"layer {index}", index), size):
                     yield level
                     size = level.output_size
         elif isinstance(layer, Bidirectional):
             pair = (layer.forward_layer, layer.backward_layer)
-            yield self.level(pair, place, size, merge=layer.merge)
+            yield self.level(pair, where, size, merge=layer.merge)
         elif isinstance(layer, Recurrent):
-            yield self.level((layer,), place, size)
+            yield self.level((layer,), where, size)
         else:
             raise ArgumentTypeError(_expected(self._asked, f"got {type(layer).__name__}"))
 
-    def _drop_in(self, layer: DropIn, place: str, size: int | None) -> Iterator[Level]:
-        lent = layer.lend()
+    def _drop_in(self, layer: DropIn, where: _Where, size: int | None) -> Iterator[Level]:
+        """The levels of a drop-in layer, whose cells read its parameters."""
+        each = [p for own in layer.lend() for p in (own if isinstance(own, tuple) else (own,))]
+        lent = [
+            _Lent(tensors, {name: self._name(layer, ours) for name, ours in names}, number)
+            for number, (tensors, names) in enumerate(zip(each, layer.lent_names, strict=True))
+        ]
         directions = 2 if layer.bidirectional else 1
-        for index, (inside, own) in enumerate(zip(layer.stack.layers, lent, strict=True)):
-            where = f"{place} layer {index}".strip()
+        for index, inside in enumerate(layer.stack.layers):
             pair: Any = (inside,)
             if isinstance(inside, Bidirectional):
                 pair = (inside.forward_layer, inside.backward_layer)
-            parameters = own if isinstance(own, tuple) else (own,)
-            number = index * directions
-            total = layer.num_layers * directions
-            level = self.level(pair, where, size, parameters, number, of_all=total)
+            own = lent[index * directions :][:directions]
+            level = self.level(pair, where.part(f"layer {index}"), size, own, of_all=len(lent))
             yield level
             size = level.output_size
 
     def level(
         self,
         layers: tuple[Recurrent, ...],
-        place: str,
+        where: _Where,
         size: int | None,
-        lent: tuple[Any, ...] = ({}, {}),
-        first: int | None = None,
+        lent: Sequence[_Lent] = (),
         **options: Any,
     ) -> Level:
-        directions = [""] if len(layers) == 1 else ["forward", "backward"]
+        parts = [where]
+        if len(layers) > 1:
+            ways = enumerate(("forward", "backward"))
+            parts = [where.part(way, *([] if lent else [index])) for index, way in ways]
         lanes = [
-            self._lane(
-                layer,
-                own,
-                f"{place} {direction}".strip(),
-                size,
-                None if first is None else first + index,
-            )
-            for index, (layer, own, direction) in enumerate(
-                zip(layers, lent, directions, strict=False)
-            )
+            self._lane(layer, own, part, size)
+            for layer, own, part in zip(layers, lent or (None, None), parts, strict=False)
         ]
-        return Level(tuple(lanes), place, **options)
+        return Level(tuple(lanes), where.place, **options)
 
-    def _lane(
-        self, layer: Recurrent, lent: Any, place: str, size: int | None, number: int | None
-    ) -> Lane:
+    def _lane(self, layer: Recurrent, lent: _Lent | None, where: _Where, size: int | None) -> Lane:
         cell = layer.cell
         own = getattr(cell, "input_size", None)
         own = own if isinstance(own, int) else layer.seen_features
         if own is not None and size is not None and own != size:
             raise ArgumentError(
                 f"{self._asked}: expected x to have {own} features, as {type(cell).__name__} "
-                f"{f'in {place} ' if place else ''}takes, got {size}"
+                f"{f'in {where.place} ' if where.place else ''}takes, got {size}"
             )
         size = own or size
         if size is None:
@@ -230,19 +133,28 @@ class _Reader:
                 f"{self._asked}: {type(cell).__name__} has no input_size, and the layer has not "
                 f"run yet. Say how many features x has: {self._asked}(layer, input_size=30)"
             )
-        tensors = {**tensors_aside(cell), **lent}
-        spec = state_spec(cell, _like(cell, tensors, size))
+        tensors = tensors_aside(cell)
+        names = {name: self._name(cell, name) for name in tensors}
+        if lent is not None:
+            tensors, names = {**tensors, **lent.tensors}, {**names, **lent.names}
+        spec = state_spec(cell, example_input(cell, tensors, size))
         assert spec.sizes is not None
         states = dict(zip(spec.names, spec.sizes, strict=True))
-        return Lane(cell, place, layer.reverse, size, tensors, states, number)
+        number = None if lent is None else lent.number
+        options = layer.backend, where.path, names, number
+        return Lane(cell, where.place, layer.reverse, size, tensors, states, *options)
+
+    def _name(self, part: nn.Module, name: str) -> str:
+        """What the whole module calls a tensor of a part of it."""
+        return f"{self._paths.get(part, '')}.{name}".lstrip(".")
 
 
-def _like(cell: nn.Module, tensors: Mapping[str, Tensor], size: int) -> Tensor:
-    """An input of the cell."""
-    floats = (t.dtype for t in tensors.values() if t.is_floating_point())
-    dtype = next(floats, torch.get_default_dtype())
-    device = next((p.device for p in cell.parameters()), torch.device("cpu"))
-    return torch.empty(1, size, dtype=dtype, device=device)
+class _Lent(NamedTuple):
+    """What a drop-in layer lends to its cell of this number, and what it calls that itself."""
+
+    tensors: Parameters
+    names: Mapping[str, str]
+    number: int
 
 
 def _ours(module: nn.Module) -> nn.Module:
@@ -262,6 +174,7 @@ def _ours(module: nn.Module) -> nn.Module:
         dropout=module.dropout if module.num_layers > 1 else 0.0,
         bidirectional=module.bidirectional,
         device="meta",
+        dtype=next(module.parameters()).dtype,
         **options,
     )
 

@@ -122,7 +122,7 @@ class DropIn(nn.RNNBase, Layer):
                     self.register_parameter(own, nn.Parameter(like.new_empty(parameter.shape)))
                     names.append(own)
         # For each cell, the names that it knows its parameters by, and ours.
-        self._lent = [
+        self.lent_names = [
             [(own.rpartition("_l")[0].replace("_weight", ".weight").replace("_bias", ".bias"), own)
              for own in names]
             for names in self._all_weights
@@ -224,7 +224,7 @@ class DropIn(nn.RNNBase, Layer):
         own: dict[str, Any] = self._parameters  # but for what was put in a parameter's place
         cells: list[dict[str, Any]] = [
             {name: own[ours] if ours in own else getattr(self, ours) for name, ours in names}
-            for names in self._lent
+            for names in self.lent_names
         ]
         if drop and self.weight_drop:
             for cell in cells:

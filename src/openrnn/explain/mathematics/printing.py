@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from openrnn.explain.mathematics.formula import Formula
-from openrnn.explain.mathematics.letters import symbol_latex, symbol_text, upright
 from openrnn.explain.mathematics.style import LATEX, TEXT, Style
 from openrnn.step.shape import Batch, Shape, batch_dim, features
 
@@ -28,9 +27,9 @@ def latex(formula: Formula, shapes: bool = False) -> str:
     )
 
 
-def pieces(formula: Formula) -> list[Piece]:
-    """The formula as text, with the shapes of its symbols."""
-    return _Printer(TEXT).show(formula, _CHOICE)
+def pieces(formula: Formula, style: Style = TEXT) -> list[Piece]:
+    """The formula in one line, with the shapes of its symbols."""
+    return _Printer(style).show(formula, _CHOICE)
 
 
 def under(shown: str, shape: Shape) -> str:
@@ -71,8 +70,7 @@ class _Printer:
     # --- arithmetic ---
 
     def _symbol(self, f: Formula) -> tuple[list[Piece], int]:
-        shown = symbol_latex(f.data) if self._style.latex else symbol_text(f.data)
-        return [(shown, f.shape)], _ATOM
+        return [(self._style.symbol(f.data), f.shape)], _ATOM
 
     def _number(self, f: Formula) -> tuple[list[Piece], int]:
         return [(self._style.number(f.data), None)], _ATOM
@@ -141,7 +139,9 @@ class _Printer:
         shown = self.show(f, _ATOM)
         if f.op != "symbol":
             return [*shown, (self._style.turned, None)]
-        symbol = f"{{{shown[0][0]}}}" if "^" in shown[0][0] else shown[0][0]
+        symbol = shown[0][0]
+        if self._style.latex and "^" in symbol:
+            symbol = f"{{{symbol}}}"
         columns = [dim for dim in f.shape if not isinstance(dim, Batch)]
         turned = (columns[1], columns[0]) if len(columns) > 1 else (1, *columns)
         return [(symbol + self._style.turned, turned)]
@@ -215,9 +215,7 @@ class _Printer:
         attributes = dict(f.data)
         label, centre = attributes["label"], attributes["centre"]
         kind = ("LN" if centre else "RMS") if attributes["parts"] else "norm" if centre else "rms"
-        if not self._style.latex:
-            return f"{kind}_{label}{prime}" if label else kind + prime
-        return upright(kind) + prime + (f"_{{{label}}}" if label else "")
+        return self._style.labelled(kind, prime, label)
 
     def _norm(self, f: Formula) -> tuple[list[Piece], int]:
         return self._call(self._norm_name(f), f.inputs[:1]), _ATOM

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from openrnn.explain.mathematics.letters import upright
+from openrnn.explain.mathematics.formula import Symbol
+from openrnn.explain.mathematics.letters import symbol_latex, symbol_text, upright
 
 _NAMES = {
     "sigmoid": "σ",
@@ -43,6 +44,19 @@ class Style:
     else_: str
     under: str  # between what is put one under the other
     latex: bool
+    around: str = ""  # on both sides of LaTeX within text
+
+    def symbol(self, of: Symbol) -> str:
+        if self.latex or self.around:
+            return f"{self.around}{symbol_latex(of)}{self.around}"
+        return symbol_text(of)
+
+    def labelled(self, name: str, prime: str, label: str) -> str:
+        """The name of a function with a label below it: LN'_f."""
+        if self.latex or self.around:
+            below = f"_{{{label}}}" if label else ""
+            return f"{self.around}{upright(name)}{prime}{below}{self.around}"
+        return f"{name}_{label}{prime}" if label else name + prime
 
     def function(self, op: str) -> str:
         """The name of a function."""
@@ -70,6 +84,8 @@ class Style:
 
 
 TEXT = Style(" ⊙ ", " · ", " ", "ᵀ", "Σ_t ", " if ", " else ", "; ", latex=False)
+# What matplotlib draws: text, with the symbols as LaTeX.
+PICTURE = replace(TEXT, around="$")
 LATEX = Style(
     r" \odot ",
     r" \cdot ",

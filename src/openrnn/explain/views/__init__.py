@@ -13,7 +13,10 @@ VIEWS = {
     "sequence": "openrnn.explain.views.sequence",
     "cell": "openrnn.explain.views.cell",
     "parameters": "openrnn.explain.views.parameters",
+    "equations": "openrnn.explain.views.equations",
 }
+# Those that show what a step computes: of a cell that cannot be read they show nothing.
+OF_STEPS = ("cell", "equations")
 
 
 @dataclass(frozen=True)

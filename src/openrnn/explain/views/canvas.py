@@ -33,6 +33,7 @@ Align = Literal["left", "center", "right"]
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
+    "font.monospace": ["DejaVu Sans Mono"],
     "svg.fonttype": "none",
     "svg.hashsalt": "openrnn",
     "path.simplify": False,
@@ -49,10 +50,11 @@ def style() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, size: float, bold: bool = False) -> float:
-    """The pixels that one line of text takes."""
-    font = FontProperties(size=size, weight="bold" if bold else "normal")
-    width: float = TextToPath().get_text_width_height_descent(text, font, False)[0]
+def text_width(text: str, size: float, bold: bool = False, mono: bool = False) -> float:
+    """The pixels that one line of text takes; LaTeX stands between $ and $."""
+    family, weight = "monospace" if mono else "sans-serif", "bold" if bold else "normal"
+    font = FontProperties(family=family, size=size, weight=weight)
+    width: float = TextToPath().get_text_width_height_descent(text, font, "$" in text)[0]
     return width
 
 
@@ -168,10 +170,17 @@ class Canvas:
         *,
         color: str | None = None,
         bold: bool = False,
+        mono: bool = False,
         align: Align = "center",
+        line: bool = False,
     ) -> float:
-        """One line of text around the height y. Returns its width."""
-        width = text_width(text, size, bold)
+        """One line of text around the height y, or, as part of a `line`, upon it.
+
+        LaTeX stands between $ and $. Returns its width.
+        """
+        width = text_width(text, size, bold, mono)
+        text = text.replace(" ", "\u00a0") if mono else text  # a page takes several for one
+        above, below = (1.0, 0.5) if line else (0.6, 0.6)
         self._add(
             Text(
                 x,
@@ -180,12 +189,13 @@ class Canvas:
                 color=color or self.colors.text,
                 fontsize=size * _POINT,
                 fontweight="bold" if bold else "normal",
+                family="monospace" if mono else "sans-serif",
                 ha=align,
-                va="center_baseline",
-                parse_math=False,
+                va="baseline" if line else "center_baseline",
+                parse_math="$" in text,
             ),
-            (x - width * {"left": 0, "center": 0.5, "right": 1}[align], y - size * 0.6),
-            (x + width * {"left": 1, "center": 0.5, "right": 0}[align], y + size * 0.6),
+            (x - width * {"left": 0, "center": 0.5, "right": 1}[align], y - size * above),
+            (x + width * {"left": 1, "center": 0.5, "right": 0}[align], y + size * below),
             3,
         )
         return width

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from openrnn.errors import CellError
 from openrnn.explain.blocks import blocks
 from openrnn.explain.parts import Lane
 from openrnn.explain.views import Request
@@ -47,14 +46,7 @@ def _groups(request: Request) -> list[list[Lane]]:
     """The cells, those that compute the same together: they may read an x of another size."""
     groups: dict[object, list[Lane]] = {}
     for lane in request.network.lanes:
-        try:
-            nodes = lane.graph.nodes
-        except CellError as error:
-            raise CellError(
-                f"draw: view='cell' needs a cell that can be read, and {lane.name} "
-                f"cannot: {error}. view='sequence' and view='parameters' draw it"
-            ) from error
-        form = tuple((node.op, node.inputs, node.name) for node in nodes)
+        form = tuple((node.op, node.inputs, node.name) for node in lane.graph.nodes)
         groups.setdefault((type(lane.cell), form), []).append(lane)
     return list(groups.values())
 
