@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import openrnn
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,7 +31,22 @@ def test_the_first_35_lines() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                written = f'"{Path(target).name}"' in text  # by the code of the page
+                assert written or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_picture_of_a_step_is_the_one_drawn_today() -> None:
+    """If not, draw it again: `openrnn.draw(..., "docs/pictures/lstm-cell.svg")`."""
+    (code,) = re.findall(r"`(openrnn\.draw\(.*\))`", (ROOT / "README.md").read_text())
+    kept = (ROOT / "docs" / "pictures" / "lstm-cell.svg").read_text(encoding="utf-8")
+    drawn = eval(code, {"openrnn": openrnn}).svg
+    assert shapes(kept) == shapes(drawn)
+
+
+def shapes(svg: str) -> tuple[list[str], int]:
+    """The texts and the number of the lines, which matplotlib's versions place a little apart."""
+    return re.findall(r"<text[^>]*>([^<]*)", svg), svg.count("<path")
