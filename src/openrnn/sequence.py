@@ -270,7 +270,7 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> np.
 
 
 def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str) -> Tensor | None:
-    """Where sequences start afresh; None if nowhere.
+    """Where sequences start afresh, checked; None if nothing was given.
 
     Args:
         reset: what the user gave.
@@ -295,4 +295,4 @@ def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str
             f"{owner}: expected reset of shape {tuple(shape)}, {meaning} as the input has it, "
             f"got {tuple(reset.shape)}"
         )
-    return reset if bool(reset.any()) else None
+    return reset

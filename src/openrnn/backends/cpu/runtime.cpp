@@ -507,7 +507,7 @@ int64_t first_row(const Call& call, int64_t total, int64_t block, int64_t blocks
     if (before * blocks < all * block) low = middle + 1;
     else high = middle;
   }
-  return least(total, (low + kRows / 2) / kRows * kRows);
+  return low;
 }
 
 // Packs the weights, unless they are given, and splits the batch into blocks of rows, each of which one thread runs through
