@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
@@ -227,7 +226,7 @@ def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
     return None if states is None else tuple(state.unsqueeze(0) for state in states)
 
 
-def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> np.ndarray | None:
+def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> list[int] | None:
     """The steps of each sequence, (B,); None if all have all steps.
 
     Args:
@@ -241,7 +240,7 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> np.
     try:
         if isinstance(lengths, bool):
             raise TypeError("bool is no number of steps")
-        read = torch.as_tensor(lengths).detach().cpu()
+        read = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentTypeError(
             f"{owner}: expected lengths to be a Tensor of integers, "
@@ -258,15 +257,14 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> np.
         if count is not None:
             one = f"one number for each sequence of the batch, of shape {expected}"
         raise ShapeError(f"{owner}: expected lengths to be {one}, got shape {tuple(read.shape)}")
-    ends = np.array(read.view(-1).tolist(), np.int64)  # transforms of functions hide the memory
-    least, most = (ends.min(), ends.max()) if count != 0 else (steps, steps)
-    if least < 0 or most > steps:
-        place = int(((ends < 0) | (ends > steps)).argmax())
-        raise ArgumentError(
-            f"{owner}: expected lengths from 0 to T = {steps}, the steps of the input, "
-            f"got lengths[{place}] = {ends[place]}"
-        )
-    return None if least == steps else ends
+    ends: list[int] = read.reshape(-1).tolist()
+    for place, end in enumerate(ends):
+        if not 0 <= end <= steps:
+            raise ArgumentError(
+                f"{owner}: expected lengths from 0 to T = {steps}, the steps of the input, "
+                f"got lengths[{place}] = {end}"
+            )
+    return None if ends.count(steps) == len(ends) else ends
 
 
 def read_reset(reset: Any, shape: tuple[int, ...], batch_first: bool, owner: str) -> Tensor | None:

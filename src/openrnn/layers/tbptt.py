@@ -105,7 +105,7 @@ def _chunks(
     for number, part in enumerate(parts):
         options: dict[str, Any] = {}
         if lengths is not None:
-            left = (lengths - number * chunk).clip(0, part.size(time))
+            left = [min(max(n - number * chunk, 0), part.size(time)) for n in lengths]
             options["lengths"] = left if count is not None else left[0]
         if reset is not None:
             options |= {"reset": torch.split(reset, chunk, time)[number], "reset_to": reset_to}
