@@ -34,7 +34,7 @@ $(VENV)/.bench: $(INSTALLED)
 	touch $@
 
 docs: setup
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site demo build dist

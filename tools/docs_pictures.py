@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from mkdocs.structure.files import File, Files
 
 import openrnn
-from openrnn.explain.views.colors import DARK, LIGHT
+from openrnn.explain.recording import Recording
 
 PAGES = ("inside.md",)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -73,16 +73,11 @@ def _inside(folder: str) -> Iterator[None]:
 @contextmanager
 def _colors(dark: bool) -> Iterator[None]:
     """Pictures for a page of these colours, the same at each build."""
-    colors = DARK if dark else LIGHT
-    texts = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colors.text
-    )
-    style: Any = {**texts, "figure.facecolor": colors.page, "svg.hashsalt": "openrnn"}
-    drawn = partial(openrnn.draw, dark=dark)
     undated = {"SOURCE_DATE_EPOCH": "0"}  # which matplotlib writes in place of the time of day
     with (
-        mpl.rc_context(style),
-        patch.object(openrnn, "draw", drawn),
+        mpl.rc_context({"svg.hashsalt": "openrnn"}),
+        patch.object(openrnn, "draw", partial(openrnn.draw, dark=dark)),
+        patch.object(Recording, "plot", partialmethod(Recording.plot, dark=dark)),
         patch.dict(os.environ, undated),
     ):
         yield

@@ -312,7 +312,7 @@ def test_the_equations_are_mathematics() -> None:
     assert len(set(by_color)) == 5
     words = words_of(draw(openrnn.LSTM(30, 20, 4, bidirectional=True), "equations"))
     assert "layer 0 forward, layer 0 backward: LSTMCell(30, 20)" in words
-    assert "layer 1 forward … layer 3 backward: LSTMCell(40, 20)" in words
+    assert "layer 1 forward … layer 3 backward (6 in all): LSTMCell(40, 20)" in words
 
 
 def test_long_equations_break() -> None:
@@ -527,3 +527,19 @@ def test_blocks_of_torchs_cells_fall_back_on_the_gates() -> None:
     lane = read(nn.LSTMCell(5, 6)).lanes[0]
     assert [b.name for b in blocks(lane.graph)["weight_hh"]] == [""] * 4
     assert [b.name for b in blocks(lane.graph, lane.gates)["weight_hh"]] == ["i", "f", "g", "o"]
+
+
+def test_of_a_long_expression_of_weights_its_parameters_are_told() -> None:
+    class Decaying(nn.Module):
+        input_size = hidden_size = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.decay = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return x + h * torch.exp(-nn.functional.softplus(self.decay))
+
+    svg = draw(Decaying(), "cell").svg
+    assert "⊙ function(decay)" in svg
+    assert "where" not in svg

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import re
+import sys
 import xml.etree.ElementTree as ET
+from io import BytesIO, TextIOWrapper
 from typing import Any
 
 import pytest
@@ -53,7 +55,9 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     top, bottom = printed.split("layer 0 forward, layer 0 backward: LSTMCell(30, 20)\n")
     assert top == PRINTED
     assert bottom.endswith(
-        '\nBackend\n  On a CPU backend="auto" runs "cpu": C++ generated from the step.\n'
+        "\nlayer 1 forward, layer 1 backward: LSTMCell(40, 20)\n"
+        "  The same step as in layer 0 forward, with x (B, 40), h (B, 20), c (B, 20).\n"
+        '\nBackend\n  On a CPU, backend="auto" runs "cpu": C++ generated from the step.\n'
     )
 
 
@@ -76,26 +80,30 @@ Shapes
   backward.
 
 Parameters
-                                                      numbers    memory    share
-  weight_ih_l0, weight_ih_l0_reverse: 2 of (80, 30)     4,800  18.8 KiB   26.3 %
+                                           numbers    memory    share
+  weight_ih_l0, weight_ih_l0_reverse         4,800  18.8 KiB   26.3 %
+    2 of (80, 30)
     each 4 blocks of (20, 30): i, f, g, o
-  weight_hh_l0 … weight_hh_l1_reverse: 4 of (80, 20)    6,400  25.0 KiB   35.1 %
+  weight_hh_l0 … weight_hh_l1_reverse        6,400  25.0 KiB   35.1 %
+    4 of (80, 20)
     each 4 blocks of (20, 20): i, f, g, o
-  bias_ih_l0 … bias_ih_l1_reverse: 4 of (80)              320   1.2 KiB    1.8 %
+  bias_ih_l0 … bias_ih_l1_reverse              320   1.2 KiB    1.8 %
+    4 of (80)
     each 4 blocks of (20): i, f, g, o
-  bias_hh_l0 … bias_hh_l1_reverse: 4 of (80)              320   1.2 KiB    1.8 %
+  bias_hh_l0 … bias_hh_l1_reverse              320   1.2 KiB    1.8 %
+    4 of (80)
     each 4 blocks of (20): i, f, g, o
-  weight_ih_l1, weight_ih_l1_reverse: 2 of (80, 40)     6,400  25.0 KiB   35.1 %
+  weight_ih_l1, weight_ih_l1_reverse         6,400  25.0 KiB   35.1 %
+    2 of (80, 40)
     each 4 blocks of (20, 40): i, f, g, o
-  together                                             18,240  71.2 KiB  100.0 %
+  together                                  18,240  71.2 KiB  100.0 %
 
 Beside plain cells with the same I and H
-        parameters       multiply-adds  blocks of a weight
-  RNN        4,560  1 ×          4,400                   1
-  GRU       13,680  3 ×         13,200                   3
-  LSTM      18,240  4 ×         17,600                   4
-  this      18,240  4 ×         17,600                   4
-  weight_ih and weight_hh have 4 blocks (i, f, g, o), those of an RNN 1.
+                 parameters       multiply-adds  blocks of a weight
+  RNN                 4,560  1 ×          4,400                   1
+  GRU                13,680  3 ×         13,200                   3
+  LSTM, as this      18,240  4 ×         17,600                   4
+  weight_ih and weight_hh each have 4 blocks (i, f, g, o), those of an RNN 1.
 
 Two directions
   Double: the cells and their parameters (9,120 forward, 9,120 backward), their
@@ -112,6 +120,72 @@ Multiply-adds in products
   a call: 12 steps of 3 rows          633,600
 
 """
+
+
+class Leaky(nn.Module):
+    """What it keeps, and which part of its sums is the gate, are options."""
+
+    def __init__(self, size: int, keep: float = 0.9, first: bool = True) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = size, 6
+        self.linear = nn.Linear(size, 12)
+        self.keep, self.first = keep, first
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        sums = self.linear(x)
+        gate, new = (sums[:, :6], sums[:, 6:]) if self.first else (sums[:, 6:], sums[:, :6])
+        return self.keep * h + gate.sigmoid() * new
+
+
+def test_a_step_of_other_sizes_is_told_in_a_line() -> None:
+    def steps(*cells: nn.Module) -> int:
+        return str(explain(openrnn.Stack(list(cells)))).count("recurrence, at each step")
+
+    assert steps(Leaky(5), Leaky(6)) == 1
+    assert steps(Leaky(5), Leaky(6, keep=0.8)) == 2
+    assert steps(Leaky(5), Leaky(6, first=False)) == 2
+    assert steps(openrnn.GRUCell(5, 6), openrnn.LSTMCell(6, 3), openrnn.GRUCell(3, 7)) == 2
+
+
+def test_one_step_of_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a call: 1 step of 1 row  " in str(explain(openrnn.GRU(5, 6), x_shape=(1, 1, 5)))
+    assert "a call: 3 rows  " in str(explain(openrnn.GRUCell(5, 6), x_shape=(3, 5)))
+
+
+@pytest.mark.parametrize(
+    ("module", "title"),
+    [
+        (openrnn.Recurrent(openrnn.GRUCell(5, 6)), "Recurrent(GRUCell(5, 6))"),
+        (
+            openrnn.Recurrent(openrnn.GRUCell(5, 6), reverse=True),
+            "Recurrent(GRUCell(5, 6), reverse=True)",
+        ),
+        (
+            openrnn.Stack([openrnn.GRUCell(5, 6), openrnn.LSTM(6, 3)], batch_first=True),
+            "Stack(GRUCell(5, 6), LSTM(6, 3), batch_first=True)",
+        ),
+        (
+            openrnn.Stack(
+                [
+                    openrnn.Bidirectional(openrnn.GRUCell(n, 3), openrnn.GRUCell(n, 3))
+                    for n in (5, 6)
+                ]
+            ),
+            "Stack(Bidirectional(2 × GRUCell(5, 3)), Bidirectional(2 × GRUCell(6, 3)))",
+        ),
+        (
+            openrnn.Stack([openrnn.GRUCell(n, n + 1) for n in range(5, 9)]),
+            "Stack(GRUCell(5, 6), …, GRUCell(8, 9))",
+        ),
+    ],
+)
+def test_the_title_names_the_cells(module: nn.Module, title: str) -> None:
+    assert explain(module).title == title
+
+
+def test_a_layer_larger_than_the_memory() -> None:
+    explanation = explain(openrnn.LSTM(10, 100_000, device="meta"))
+    assert [block.shape for block in explanation.parameters[1].blocks] == [(100_000, 100_000)] * 4
 
 
 def test_source_is_readable_cpp() -> None:
@@ -240,6 +314,8 @@ def test_what_is_neither_layer_nor_cell() -> None:
         explain(nn.Linear(5, 6))
     with pytest.raises(openrnn.ArgumentTypeError, match="give the recurrent layer inside"):
         explain(nn.Sequential(nn.LSTM(5, 6)))
+    with pytest.raises(openrnn.ArgumentTypeError, match="got the class LSTM"):
+        explain(openrnn.LSTM)  # type: ignore[arg-type]
     with pytest.raises(openrnn.ArgumentTypeError, match="got int"):
         explain(7)  # type: ignore[arg-type]
 
@@ -295,6 +371,14 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "\x1b[" in printed
     lines = re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()
     assert [line.rstrip() for line in lines] == str(explanation).splitlines()
+
+
+def test_on_a_terminal_of_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    explanation = explain(openrnn.GRU(5, 6))
+    stream.seek(0)
+    assert stream.read().rstrip() == str(explanation).replace("·", "?").replace("×", "?")
 
 
 def test_a_notebook_shows_it_once(

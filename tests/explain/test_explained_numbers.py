@@ -233,13 +233,22 @@ def test_notes_of_parameters() -> None:
     assert notes == {"h_0": learned, "age_0": learned, "cell.unused": "no step reads it"}
 
 
+def test_blocks_of_one_unit_are_matrices() -> None:
+    explanation = explain(openrnn.LSTM(5, 1))
+    shapes = {p.of: {block.shape for block in p.blocks} for p in explanation.parameters}
+    assert shapes["weight_ih"] == {(1, 5)}
+    assert shapes["weight_hh"] == {(1, 1)}
+    assert shapes["bias_ih"] == shapes["bias_hh"] == {(1,)}
+    assert set(explanation.blocks[0].weights) == {"weight_ih", "weight_hh"}
+
+
 def test_a_tied_weight_is_one() -> None:
     below, above = openrnn.GRUCell(6, 6), openrnn.GRUCell(6, 6)
     above.weight_hh = below.weight_hh
     explanation = explain(openrnn.Stack([below, above]))
     (tied,) = (p for p in explanation.parameters if p.of == "weight_hh")
     assert (tied.name, tied.places) == ("layers.0.cell.weight_hh", ("layer 0", "layer 1"))
-    assert "of 2 cells: layer 0, layer 1" in str(explanation)
+    assert "read by layer 0, layer 1" in str(explanation)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +257,7 @@ def test_a_tied_weight_is_one() -> None:
         (openrnn.GRU(5, 6), {"x_shape": (3, 5)}, r"x_shape to be \(T, B, I\)"),
         (openrnn.GRU(5, 6, batch_first=True), {"x_shape": 3}, r"x_shape to be \(B, T, I\)"),
         (openrnn.GRUCell(5, 6), {"x_shape": (4, 3, 5)}, r"x_shape to be \(B, I\)"),
+        (openrnn.GRU(5, 6), {"x_shape": torch.zeros(4, 3, 5)}, "got Tensor"),
         (openrnn.GRU(5, 6), {"x_shape": (4, 3, 7)}, "5 features, .* got 7"),
         (openrnn.GRU(5, 6), {"x_shape": (4, 3, 5), "input_size": 7}, "input_size 7"),
         (openrnn.GRU(5, 6), {"input_size": 0}, "input_size to be an integer"),

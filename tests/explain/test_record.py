@@ -233,7 +233,7 @@ def test_names() -> None:
     )
     recording = record(stack, torch.randn(STEPS, BATCH, INPUT))
     assert list(recording) == ["h_l0", "a_l0", "h_l1", "a_l1", "h_l1_reverse", "a_l1_reverse"]
-    assert recording.title.startswith("Stack(Recurrent(RNNCell(4, 5")
+    assert recording.title.startswith("Stack(RNNCell(4, 5), Bidirectional(2 × RNN")
     assert "h_l1_reverse  (6, 3, 2)" in repr(recording)
     with pytest.raises(KeyError, match=r"'a' was not recorded: there are h_l0, a_l0, h_l1"):
         recording["a"]
@@ -287,6 +287,8 @@ def test_not_a_layer() -> None:
         match=r"expected a layer of OpenRNN, got GRUCell\. A cell becomes",
     ):
         record(openrnn.GRUCell(INPUT, HIDDEN), torch.randn(STEPS, BATCH, INPUT))
+    with pytest.raises(openrnn.ArgumentTypeError, match=r"openrnn\.GRU takes its arguments"):
+        record(nn.GRU(INPUT, HIDDEN), torch.randn(STEPS, BATCH, INPUT))
 
 
 def test_a_cell_that_cannot_be_read() -> None:

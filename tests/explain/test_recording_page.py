@@ -117,12 +117,20 @@ def test_another_input(page: Path) -> None:
     assert tracks_of(page)["input"]["count"] == 2
 
 
+def test_the_input_has_a_name_of_its_own(page: Path) -> None:
+    """That of a state too: the page tells them apart."""
+    lstm().to_html(page, input_name="h_l0")
+    own, *others = data_of(page)["tracks"]
+    assert (own["name"], own["kind"]) == ("h_l0", "input")
+    assert own["base"] not in {track["base"] for track in others}
+
+
 def test_embedded_words_are_not_shown_first(page: Path) -> None:
     recording = record(openrnn.GRU(50, 4), torch.randn(5, 50))
     recording.to_html(page, labels="hello")
-    assert "input" in data_of(page)["hidden"]
+    assert "" in data_of(page)["hidden"], "the input has no base"
     recording.to_html(page)
-    assert "input" not in data_of(page)["hidden"]
+    assert "" not in data_of(page)["hidden"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -13,8 +13,10 @@ from torch import nn
 import openrnn
 from openrnn import record
 from openrnn.explain.recording import Recording
+from openrnn.explain.views.colors import DARK
 
 matplotlib_figure = pytest.importorskip("matplotlib.figure")
+to_hex = pytest.importorskip("matplotlib.colors").to_hex
 
 
 def titles(figure: Any) -> list[str]:
@@ -43,6 +45,14 @@ def test_states_and_gates_are_drawn() -> None:
     image = figure.axes[2].images[0]
     assert image.get_array().shape == (20, 5), "units from top to bottom, time from left to right"
     assert torch.equal(torch.from_numpy(image.get_array().data), recording["i"][:, 0].T)
+
+
+def test_on_a_dark_page() -> None:
+    figure = lstm().plot("h", dark=True)
+    assert to_hex(figure.get_facecolor()) == DARK.page
+    axes = figure.axes[0]
+    texts = [axes.xaxis.label, *axes.get_yticklabels(), *axes.get_xticklabels()]
+    assert {to_hex(text.get_color()) for text in texts} == {DARK.text}
 
 
 def test_sums_before_gates_are_left_out() -> None:

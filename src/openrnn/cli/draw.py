@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import torch
 
 from openrnn.cli.job import Job
 from openrnn.cli.layer import LAYER, Subject, takes_a_layer
@@ -59,7 +60,8 @@ def draw(
     beside = None
     if compare is not None:
         sizes = replace(subject.sizes, batch_first=False, proj_size=0)
-        beside = build(compare, sizes, "--compare")
+        with torch.device("meta"):
+            beside = build(compare, sizes, "--compare")
     check_new_file(out, "picture.svg", overwrite=overwrite)
     openrnn.draw(subject.module, view, out, x_shape=subject.x_shape, dark=dark, compare=beside)
     click.echo(f"Written   {out}")

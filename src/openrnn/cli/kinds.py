@@ -100,11 +100,12 @@ def _check_no_projection(kind: str, sizes: Sizes) -> None:
 
 
 def _unknown(asked_by: str, name: str, kinds: list[str]) -> ArgumentError:
-    close = difflib.get_close_matches(_plain(name).removesuffix("cell"), kinds, n=1, cutoff=0.5)
-    remedy = f"did you mean '{close[0]}'?" if close else "give one of these"
-    model = ", or the directory of a model" if asked_by == "LAYER" else ""
+    close = difflib.get_close_matches(_plain(name).removesuffix("cell"), kinds, n=2, cutoff=0.5)
+    meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    a_cell = "a cell or the directory of a model" if asked_by == "LAYER" else "or a cell"
     return ArgumentError(
-        f"{asked_by}: expected {', '.join(kinds)}{model}, received '{name}'; {remedy}"
+        f"{asked_by}: expected {', '.join(_DROP_INS)}, {a_cell}, received '{name}'; "
+        f"{meant}`openrnn cells` lists the cells"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import torch
 
 from openrnn.cli.options import count, option
 from openrnn.errors import ArgumentError
@@ -101,7 +102,8 @@ def _read(name: str, own: dict[str, Any], steps: int | None, batch: int | None) 
             f"{'one' if sizes.input_size or sizes.hidden_size else 'none'} of them; "
             "give --input N and --hidden N, for example --input 30 --hidden 20"
         )
-    module = build(name, sizes)
+    with torch.device("meta"):  # nothing asks for the numbers
+        module = build(name, sizes)
     return Subject(module, _shape(module, sizes, steps, batch), sizes)
 
 

@@ -46,10 +46,10 @@ def record(
         raise too_extreme(data)
     check_new_file(out, "page.html", overwrite=overwrite)
     recording = openrnn.record(trained.model.rnn, last.features[None])
-    unit = f" ({config.unit})" if config.unit else ""
-    recording.title += f" on {config.encoder.target}{unit}"
+    target = f"{config.encoder.target} ({config.unit})" if config.unit else config.encoder.target
+    recording.title += f" on {target}"
     dates = [show_date(date) for date in last.dates]
-    recording.to_html(out, labels=dates, input=last.target)
+    recording.to_html(out, labels=dates, input=last.target, input_name=target)
     click.echo(
         f"Recorded  {config.encoder.target} from {dates[0]} to {dates[-1]}, {len(dates)} rows\n"
         f"Written   {out}"

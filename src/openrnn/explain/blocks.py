@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 
 import torch
@@ -93,11 +93,17 @@ def block_shapes(found: Sequence[Block], whole: tuple[int, ...]) -> list[tuple[i
     if len(found) == 1:
         return [whole]
     counts = [block.stop - block.start for block in found]
-    if found[-1].stop == math.prod(whole):  # its numbers are the rows
-        return [(count,) for count in counts]
     if found[0].columns:
         return [(whole[0], count) for count in counts]
-    return [(count, whole[-1]) for count in counts]
+    if is_in_rows(found, whole):
+        return [(count, whole[-1]) for count in counts]
+    return [(count,) for count in counts]
+
+
+def is_in_rows(found: Sequence[Block], whole: tuple[int, ...]) -> bool:
+    """Whether the blocks are of rows or columns, and not of the numbers one by one."""
+    rows = math.prod(whole[1:] if found[0].columns else whole[:-1])
+    return len(whole) > 1 and found[-1].stop == rows
 
 
 def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], int, bool]:
@@ -110,7 +116,7 @@ def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], i
     # The right way is that in which a product keeps the rows apart.
     for columns in (False, True) if len(shape) > 1 else ():
         outer = (1, *shape[1:]) if columns else (*shape[:-1], 1)
-        rows = torch.arange(math.prod(outer), dtype=torch.int32).view(outer).expand(shape)
+        rows = torch.arange(math.prod(outer), dtype=torch.int32).view(outer)
         way = _Way(graph, parameter, rows)
         if way.most > (best.most if best else 0):
             best, is_columns = way, columns
@@ -124,6 +130,8 @@ def _follow(graph: Graph, parameter: int) -> tuple[dict[int, tuple[int, int]], i
 
 class _Way:
     """For each value, of which row of a parameter each of its numbers is made.
+
+    That is a tensor with the value's dimensions, of size 1 where it is the same all along.
 
     spans: of the values that are made of neighbours, each of one.
     most: the rows that a product keeps apart.
@@ -154,48 +162,67 @@ class _Way:
         return ((start, stop) if whole and stop - start == number else None), number
 
     def _make(self, node: Node) -> Tensor | None:
-        kind, shape = ops.TABLE[node.op].kind, concrete(node.shape, 1)
+        kind = ops.TABLE[node.op].kind
         if kind == "product":
-            return self._product(node, shape)
+            return self._product(node)
         if kind == "elementwise":
-            made = _NOTHING.expand(shape)
             if node.op == "mul" and self._is_gated(node):
                 return None
-            for i in node.inputs:
-                if i in self._known:
-                    made = _merge(made, self._known[i].expand(shape))
+            known = (self._known[i] for i in node.inputs if i in self._known)
+            return _with_dims(reduce(_merge, known), len(node.shape))
+        return self._view(node) if kind == "view" else None
+
+    def _view(self, node: Node) -> Tensor | None:
+        run = ops.TABLE[node.op].run
+        assert run is not None
+        attributes = dict(node.attributes)
+        if node.op == "cat":
+            return run(*self._pieces(node), **attributes)
+        (source,) = node.inputs
+        made = self._known[source]
+        if node.op == "reshape":
+            shape = concrete(self._graph.nodes[source].shape, 1)
+            return run(made.expand(shape), size=concrete(node.shape, 1))
+        if node.op == "expand":
+            return _with_dims(made, len(node.shape))
+        if node.op == "slice" and made.size(node["dim"]) == 1:
             return made
-        if kind == "view":
-            run = ops.TABLE[node.op].run
-            assert run is not None
-            given = [self._rows_of(i) for i in node.inputs]
-            if node.op in ("reshape", "expand"):
-                return run(*given, size=shape)
-            return run(*given, **dict(node.attributes)) if node.op != "unslice" else None
-        return None
+        return run(made, **attributes) if node.op != "unslice" else None
+
+    def _pieces(self, node: Node) -> list[Tensor]:
+        """What is known of the parts of a concatenation, in full along its dimension."""
+        shapes = [concrete(self._graph.nodes[i].shape, 1) for i in node.inputs]
+        known = [self._known.get(i, _NOTHING) for i in node.inputs]
+        common = [max(sizes) for sizes in zip(*(k.shape for k in known if k.dim()), strict=True)]
+        dim: int = node["dim"]
+        return [
+            k.expand(*common[:dim], shape[dim], *common[dim + 1 :])
+            for k, shape in zip(known, shapes, strict=True)
+        ]
 
     def _is_gated(self, node: Node) -> bool:
         """Whether two values of a step weigh each other: what comes out is of neither."""
         shapes = [self._graph.nodes[i].shape for i in node.inputs]
         return features(shapes[0]) == features(shapes[1]) and None not in map(batch_dim, shapes)
 
-    def _rows_of(self, index: int) -> Tensor:
-        nothing = _NOTHING.expand(concrete(self._graph.nodes[index].shape, 1))
-        return self._known.get(index, nothing)
-
-    def _product(self, node: Node, shape: tuple[int, ...]) -> Tensor:
+    def _product(self, node: Node) -> Tensor:
         """Each number of a product is made of the row that it was a sum over, if it was one."""
-        made = _NOTHING.expand(shape)
+        made = _NOTHING
         for i, over in zip(node.inputs, (-1, -2), strict=True):
             if i in self._known and batch_dim(self._graph.nodes[i].shape) is None:
                 low, high = self._known[i].aminmax(dim=over, keepdim=True)
-                made = _merge(made, torch.where(low == high, low, _NONE).expand(shape))
-        return made
+                made = _merge(made, torch.where(low == high, low, _NONE))
+        return _with_dims(made, len(node.shape))
 
 
 def _merge(a: Tensor, b: Tensor) -> Tensor:
     """What is made of both, where both are of the same row or one is of none."""
     return torch.where(a == _NONE, b, torch.where((b == _NONE) | (a == b), a, _NONE))
+
+
+def _with_dims(made: Tensor, count: int) -> Tensor:
+    """With so many dimensions, new ones in front."""
+    return made[(None,) * (count - made.dim())]
 
 
 def _name(graph: Graph, family: list[int], whole: bool) -> str | None:

@@ -174,7 +174,7 @@ def _check_steps(view: str, network: Network) -> None:
         except CellError as error:
             raise CellError(
                 f"draw: view={view!r} needs a cell that can be read, and {lane.name} cannot: "
-                f"{error}. view='sequence' and view='parameters' draw it"
+                f"{str(error).rstrip('.')}. view='sequence' and view='parameters' draw it"
             ) from error
 
 

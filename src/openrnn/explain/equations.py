@@ -16,6 +16,7 @@ from openrnn.explain.mathematics.notes import notes
 from openrnn.explain.mathematics.style import LATEX
 from openrnn.explain.mathematics.system import Equation, System, forward_system
 from openrnn.explain.parts import Lane, Network, read
+from openrnn.explain.views.words import places
 from openrnn.step.program import Program
 from openrnn.step.shape import show_shape
 
@@ -82,7 +83,7 @@ class CellEquations:
 
     @property
     def title(self) -> str:
-        return f"{', '.join(self.places)}: {self.cell}" if any(self.places) else self.cell
+        return f"{places(self.places)}: {self.cell}" if any(self.places) else self.cell
 
     @property
     def latex(self) -> str:

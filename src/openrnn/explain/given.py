@@ -46,7 +46,7 @@ def read_given(asked: str, module: Any, x_shape: Any, input_size: int | None = N
         kind = "a layer" + " with batch_first" * first if is_layer else "a cell"
         raise ArgumentError(
             f"{asked}: expected x_shape to be ({', '.join(letters)}), the input of {kind}, "
-            f"with numbers from 1, got {x_shape!r}"
+            f"with numbers from 1, got {sizes or type(x_shape).__name__}"
         )
     given = dict(zip(letters, map(int, sizes), strict=True))
     if input_size is not None and input_size != given["I"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,8 +12,9 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from openrnn import cells
 from openrnn.state import state_spec
-from openrnn.step.graph import Graph
+from openrnn.step.graph import Graph, Node
 from openrnn.step.program import Program, traced
+from openrnn.step.shape import features
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ class Lane:
     def graph(self) -> Graph:
         return self.program.graph
 
+    @property
+    def form(self) -> Hashable:
+        """What cells have in common that compute the same, on whatever sizes."""
+        return self.name, form(self.graph)
+
 
 @dataclass(frozen=True, eq=False)
 class Level:
@@ -120,6 +126,19 @@ class Network:
     @property
     def lanes(self) -> list[Lane]:
         return [lane for level in self.levels for lane in level.lanes]
+
+
+def form(graph: Graph) -> Hashable:
+    """The steps of a computation without their sizes."""
+
+    def attributes(node: Node) -> Hashable:
+        if node.op != "slice":
+            return node.attributes
+        size = features(graph.nodes[node.inputs[0]].shape[node["dim"] :][:1])
+        return node["dim"], node["start"] / size, node["stop"] / size, node["step"]
+
+    nodes = ((node.op, node.inputs, node.name, attributes(node)) for node in graph.nodes)
+    return tuple(nodes), graph.outputs
 
 
 def class_name(module: nn.Module) -> str:

@@ -34,13 +34,14 @@ def write_page(
     units: Iterable[int] | slice | None,
     labels: Iterable[Any] | None,
     input: Any,
+    input_name: str,
 ) -> None:
     """See `Recording.to_html`."""
     steps = steps_of(_OWNER, recording, sequence)
     padded = len(recording.input)
     words = read_labels(_OWNER, labels, steps, padded)
     tracks = select(_OWNER, recording, names, sequence, units)
-    series = _read_input(recording, sequence, input, steps, padded)
+    series = _read_input(recording, sequence, input, input_name, steps, padded)
     hidden = set()
     if names is None:
         worth = {track.base for track in tracks if track.kind != "sum"}
@@ -101,7 +102,9 @@ def fit(tracks: tuple[Track, ...], most: int) -> tuple[tuple[Track, ...], list[s
     return tracks, notes
 
 
-def _read_input(recording: Recording, sequence: int, input: Any, steps: int, padded: int) -> Track:
+def _read_input(
+    recording: Recording, sequence: int, input: Any, name: str, steps: int, padded: int
+) -> Track:
     """The series along the axis."""
     if input is None:
         own = recording.input
@@ -116,7 +119,8 @@ def _read_input(recording: Recording, sequence: int, input: Any, steps: int, pad
         check_count(_OWNER, "input", len(input), steps, padded)
     data = input[:steps].detach().reshape(steps, -1).to("cpu", torch.float32)
     count = data.size(1)
-    return Track("input", "input", "", "input", data, tuple(range(count)), count)
+    # No base, so that no variable of a cell has the same.
+    return Track(name, "", "", "input", data, tuple(range(count)), count)
 
 
 def _as_json(track: Track) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from torch import nn
 
 from openrnn.binding import Parameters, tensors_aside
 from openrnn.errors import ArgumentError, ArgumentTypeError
-from openrnn.explain.network import Lane, Level, Network, class_name, example_input
+from openrnn.explain.network import Lane, Level, Network, example_input
+from openrnn.explain.places import title
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU
@@ -37,7 +38,8 @@ def read(module: Any, asked: str = "draw", input_size: int | None = None) -> Net
         CellError: a cell whose states are not known.
     """
     if not isinstance(module, nn.Module):
-        raise ArgumentTypeError(_expected(asked, f"got {type(module).__name__}"))
+        got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise ArgumentTypeError(_expected(asked, f"got {got}"))
     layer = _ours(module)
     reader, is_cell = _Reader(asked, layer), not isinstance(layer, Layer)
     if not isinstance(layer, Layer):
@@ -47,8 +49,7 @@ def read(module: Any, asked: str = "draw", input_size: int | None = None) -> Net
     else:
         levels = list(reader.levels(layer, _Where("", ()), input_size))
     notes = tuple(dict.fromkeys(_notes(layer)))
-    title = f"{class_name(module)}({module.extra_repr()})"
-    return Network(module, title, tuple(levels), is_cell, layer.batch_first, notes)
+    return Network(module, title(module), tuple(levels), is_cell, layer.batch_first, notes)
 
 
 class _Where(NamedTuple):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from openrnn.explain.selection import Track, read_labels, select
+from openrnn.explain.views.colors import Colors
 
 if TYPE_CHECKING:
     from openrnn.explain.recording import Recording
@@ -31,6 +32,7 @@ def draw(
     sequence: int,
     units: Iterable[int] | slice | None,
     labels: Iterable[Any] | None,
+    colors: Colors,
 ) -> Figure:
     """See `Recording.plot`."""
     tracks = select("Recording.plot", recording, names, sequence, units)
@@ -52,9 +54,9 @@ def draw(
     size = (width, sum(heights) + 0.36 * len(heights) + below * len(bands) + 0.5)
     across = (width - 0.9 * columns - 0.2) / columns
     # Figure and not pyplot: no window system, and no state that outlives this call.
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor=colors.page)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10, wrap=True)
+    figure.suptitle(title, fontsize=10, wrap=True, color=colors.text)
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     places = zip(grid, heights, strict=True)
     for band in bands:
@@ -65,12 +67,12 @@ def draw(
                 if track is None:
                     axes.set_axis_off()
                     continue
-                _draw(figure, axes, track, across, height)
+                _draw(figure, axes, track, across, height, colors)
                 axes.tick_params(bottom=False, labelbottom=False)
                 lowest[column] = axes
         for axes in lowest.values():
             axes.tick_params(bottom=True, labelbottom=True)
-            _label(axes, words, steps, across)
+            _label(axes, words, steps, across, colors)
     return figure
 
 
@@ -90,7 +92,9 @@ def _height(track: Track) -> float:
     return min(max(0.07 * count, min(1.1 * _LINE * count, 1), 0.4), 2.2)
 
 
-def _draw(figure: Figure, axes: Axes, track: Track, width: float, height: float) -> None:
+def _draw(
+    figure: Figure, axes: Axes, track: Track, width: float, height: float, colors: Colors
+) -> None:
     """A heat map of about so many inches."""
     low, high = track.scale()
     # Masked are NaN and infinities, which show as grey.
@@ -107,18 +111,20 @@ def _draw(figure: Figure, axes: Axes, track: Track, width: float, height: float)
     )
     axes.set_facecolor("#9ca3af")
     shape = ", ".join(map(str, (len(track.data), track.features)))
-    axes.set_title(f"{track.name}  ({shape})", loc="left", fontsize=9, pad=5)
+    axes.set_title(f"{track.name}  ({shape})", loc="left", fontsize=9, pad=5, color=colors.text)
     lines = max(int(height / (1.5 * _LINE)), 1)
     if height >= _LINE * len(track.units):
         axes.set_yticks(range(len(track.units)))
     else:
         axes.yaxis.set_major_locator(_round_numbers(lines))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda at, _: _unit(track, at)))
-    axes.tick_params(labelsize=_SMALL, length=2)
+    axes.tick_params(labelsize=_SMALL, length=2, color=colors.text, labelcolor=colors.text)
+    for spine in axes.spines.values():
+        spine.set_edgecolor(colors.text)
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=height / 0.12)
     bar.set_ticks([low, 0, high] if low < 0 and lines > 2 else [low, high])
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    bar.ax.tick_params(labelsize=_SMALL - 1, length=2)
+    bar.ax.tick_params(labelsize=_SMALL - 1, length=2, color=colors.text, labelcolor=colors.text)
     bar.outline.set_visible(False)
 
 
@@ -131,11 +137,11 @@ def _unit(track: Track, at: float) -> str:
     return str(track.units[int(at)]) if whole else ""
 
 
-def _label(axes: Axes, words: list[str] | None, steps: int, width: float) -> None:
+def _label(axes: Axes, words: list[str] | None, steps: int, width: float, colors: Colors) -> None:
     """The steps along the axis, or words, upright where they would meet, some left out if many."""
     if words is None:
         axes.xaxis.set_major_locator(_round_numbers(int(width / 0.5)))
-        axes.set_xlabel("step", fontsize=_SMALL)
+        axes.set_xlabel("step", fontsize=_SMALL, color=colors.text)
         return
     shown = [word if len(word) <= _LONGEST else word[: _LONGEST - 1] + "…" for word in words]
     lying = (max(map(len, shown)) + 1) * _LINE / 2 <= width / steps

@@ -12,7 +12,7 @@ from openrnn import backends
 from openrnn.backends import cpu, staged
 from openrnn.backends.backend import Call, States
 from openrnn.errors import ArgumentTypeError, BackendError
-from openrnn.explain.places import suffixes
+from openrnn.explain.places import suffixes, title
 from openrnn.explain.recording import Recording
 from openrnn.layers.layer import Layer
 from openrnn.sequence import Sequence
@@ -55,10 +55,11 @@ def record(
         torch.Size([12, 3, 20])
     """
     if not isinstance(layer, Layer):
-        raise ArgumentTypeError(
-            f"record: expected a layer of OpenRNN, got {type(layer).__name__}. "
-            "A cell becomes a layer by openrnn.Recurrent(cell)"
-        )
+        name = type(layer).__name__
+        remedy = "A cell becomes a layer by openrnn.Recurrent(cell)"
+        if isinstance(layer, nn.RNNBase):
+            name, remedy = f"torch.nn.{name}", f"openrnn.{name} takes its arguments and state_dict"
+        raise ArgumentTypeError(f"record: expected a layer of OpenRNN, got {name}. {remedy}")
     endings = suffixes(layer)
     values: dict[str, Tensor] = {}
     states: set[str] = set()
@@ -79,7 +80,7 @@ def record(
     first = sequences[0]  # what the first cell reads is what the layer got
     there = first.with_data(first.data.new_ones(*first.data.shape[:-1], 1)).write_states()
     return Recording(
-        _title(layer),
+        title(layer),
         values,
         states=frozenset(states),
         endings=endings,
@@ -88,13 +89,6 @@ def record(
         output=output,
         state=last,
     )
-
-
-def _title(module: nn.Module) -> str:
-    if isinstance(module, nn.ModuleList):
-        return ", ".join(map(_title, module))
-    inside = map(_title, module.children()) if isinstance(module, Layer) else ()
-    return f"{type(module).__name__}({', '.join(filter(None, (*inside, module.extra_repr())))})"
 
 
 def _watch(call: Call) -> tuple[States, States, tuple[str, ...]]:

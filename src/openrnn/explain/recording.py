@@ -77,6 +77,7 @@ class Recording(Mapping[str, Tensor]):
         sequence: int = 0,
         units: Iterable[int] | slice | None = None,
         labels: Iterable[Any] | None = None,
+        dark: bool = False,
     ) -> Figure:
         """Heat maps of one sequence: time from left to right, units from top to bottom.
 
@@ -89,6 +90,7 @@ class Recording(Mapping[str, Tensor]):
             sequence: its number in the batch. Default: 0.
             units: the numbers of those drawn, `[3, 17]` or `slice(10)` say. Default: all.
             labels: a word for each step, of the sequence alone or with its padding.
+            dark: for a dark page. Default: False.
 
         Returns:
             A figure: `figure.savefig("inside.png")` writes it, a notebook shows it.
@@ -99,8 +101,9 @@ class Recording(Mapping[str, Tensor]):
         """
         require_extra("Recording.plot", ("matplotlib",))
         from openrnn.explain.plot import draw
+        from openrnn.explain.views.colors import DARK, LIGHT
 
-        return draw(self, names, sequence, units, labels)
+        return draw(self, names, sequence, units, labels, DARK if dark else LIGHT)
 
     def to_html(
         self,
@@ -111,11 +114,12 @@ class Recording(Mapping[str, Tensor]):
         units: Iterable[int] | slice | None = None,
         labels: Iterable[Any] | None = None,
         input: Any = None,
+        input_name: str = "input",
     ) -> None:
         """Writes a page to move through the steps of one sequence.
 
-        It is one file for any browser, and loads nothing. Numbers are float32. Of a recording too
-        large for a page it says what is left out.
+        It is one file for any browser, light or dark as that is, and loads nothing. Numbers are
+        float32. Of a recording too large for a page it says what is left out.
 
         Args:
             path: of the file, which is replaced if it is there.
@@ -123,6 +127,7 @@ class Recording(Mapping[str, Tensor]):
             sequence, labels: as in `plot`.
             input: the series shown along the axis, (T) or (T, features), of the sequence alone or
                 with its padding. Default: the input that was recorded.
+            input_name: what that is called on the page. Default: "input".
 
         Raises:
             ArgumentError: no such name, sequence or unit; labels or an input of another length; a
@@ -130,4 +135,4 @@ class Recording(Mapping[str, Tensor]):
         """
         from openrnn.explain.page import write_page
 
-        write_page(Path(path), self, names, sequence, units, labels, input)
+        write_page(Path(path), self, names, sequence, units, labels, input, input_name)

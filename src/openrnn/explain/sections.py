@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
 
 from openrnn.explain.comparison import Directions
 from openrnn.explain.explanation import CellExplanation, Explanation
+from openrnn.explain.network import form
 from openrnn.explain.parameters import Parameter
+from openrnn.explain.section import Code, Rows, Section
 from openrnn.explain.shapes import TensorShape
 from openrnn.explain.views.words import places
+from openrnn.step.shape import show_shape
 
 _STAGES = {
     "parameters": "parameters, once",
@@ -17,30 +19,6 @@ _STAGES = {
     "recurrence": "recurrence, at each step",
     "outputs": "outputs, for all T steps at once",
 }
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table. A cell may have several lines; the columns after the first `left` are numbers."""
-
-    rows: Sequence[Sequence[str]]
-    header: Sequence[str] | None = None
-    left: int = 1
-
-
-@dataclass(frozen=True)
-class Code:
-    """Lines that are kept as they are."""
-
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A title, and what stands below it: sentences, tables, code."""
-
-    title: str
-    parts: Sequence[str | Rows | Code]
 
 
 def sections(explanation: Explanation) -> list[Section]:
@@ -55,14 +33,32 @@ def sections(explanation: Explanation) -> list[Section]:
         found.append(Section("Two directions", list(_directions(explanation.directions))))
     found.append(Section("Multiply-adds in products", list(_work(explanation))))
     alone = [cell.cell for cell in explanation.cells] == [explanation.title]
-    found += [of_cell(cell, "One step" if alone else "") for cell in explanation.cells]
+    found += [of_cell(explanation.cells[0], "One step")] if alone else _cells(explanation.cells)
     found.append(Section("Backend", list(_backend(explanation))))
     return [section for section in found if section.parts]
 
 
+def _cells(cells: Sequence[CellExplanation]) -> Iterator[Section]:
+    """The steps; of those that differ in their sizes alone one, and the sizes of the others."""
+    shown: dict[Hashable, CellExplanation] = {}
+    for cell in cells:
+        like = cell
+        if cell.program is not None and cell.source is None:
+            key = cell.cell.partition("(")[0], form(cell.program.graph)
+            like = shown.setdefault(key, cell)
+        yield of_cell(cell) if like is cell else _of_other_sizes(cell, like)
+
+
+def _of_other_sizes(cell: CellExplanation, like: CellExplanation) -> Section:
+    assert cell.program is not None
+    inputs = (node for _, node in cell.program.graph.inputs() if node["kind"] != "parameter")
+    sizes = ", ".join(f"{node['name']} {show_shape(node.shape)}" for node in inputs)
+    return Section(_title(cell), [f"The same step as in {like.places[0]}, with {sizes}."])
+
+
 def of_cell(cell: CellExplanation, title: str = "") -> Section:
     """The step of one cell in its four stages."""
-    title = title or f"{_at(cell.places)}{cell.cell}"
+    title = title or _title(cell)
     if cell.reason is not None:
         return Section(title, ["It runs in the eager loop only:", cell.reason])
     lines = []
@@ -70,6 +66,10 @@ def of_cell(cell: CellExplanation, title: str = "") -> Section:
         lines += [_STAGES[stage], *(f"  {line}" for line in shown or ["nothing"])]
     source = [] if cell.source is None else [Code(cell.source.splitlines())]
     return Section(title, [Code(lines), *source])
+
+
+def _title(cell: CellExplanation) -> str:
+    return f"{_at(cell.places)}{cell.cell}"
 
 
 def _at(where: Sequence[str]) -> str:
@@ -142,14 +142,17 @@ def _parameters(explanation: Explanation) -> Rows:
 
 def _parameter(group: Sequence[Parameter]) -> str:
     first = group[0]
-    several = f": {len(group)} of" if len(group) > 1 else ""
-    lines = [f"{places([p.name for p in group])}{several} {_shape(first.shape)}"]
+    lines = [f"{first.name} {_shape(first.shape)}"]
+    if len(group) > 1:
+        last = group[-1].name
+        names = f"{first.name}, {last}" if len(group) == 2 else f"{first.name} … {last}"
+        lines = [names, f"  {len(group)} of {_shape(first.shape)}"]
     if blocks := _blocks(first):
         lines.append(f"  {'each ' * (len(group) > 1)}{blocks}")
     if first.note:
         lines.append(f"  {first.note}")
     if len(first.places) > 1:
-        lines.append(f"  of {len(first.places)} cells: {places(first.places)}")
+        lines.append(f"  read by {places(first.places)}")
     return "\n".join(lines)
 
 
@@ -178,7 +181,7 @@ def _percent(share: float) -> str:
 
 
 def _comparison(explanation: Explanation) -> Iterator[str | Rows]:
-    rows = [
+    *plain, this = (
         [
             compared.name,
             f"{compared.parameters:,}",
@@ -187,7 +190,10 @@ def _comparison(explanation: Explanation) -> Iterator[str | Rows]:
             "" if compared.blocks is None else str(compared.blocks),
         ]
         for compared in explanation.compared
-    ]
+    )
+    rows = [[f"{row[0]}, as this", *row[1:]] if row[1:] == this[1:] else row for row in plain]
+    if rows == plain:
+        rows.append(this)
     yield Rows(rows, ("", "parameters", "", "multiply-adds", "blocks of a weight"))
     for cell in explanation.blocks:
         by_names: dict[tuple[str, ...], list[str]] = {}
@@ -195,9 +201,9 @@ def _comparison(explanation: Explanation) -> Iterator[str | Rows]:
             by_names.setdefault(names, []).append(weight)
         of = f" of {cell.cell}" if len(explanation.blocks) > 1 else ""
         for names, weights in by_names.items():
-            have = "has" if len(weights) == 1 else "have"
-            plain = ", those of an RNN 1" if len(names) > 1 else ""
-            yield f"{_and(weights)}{of} {have} {_count(names)}{plain}."
+            have = "has" if len(weights) == 1 else "each have"
+            beside = ", those of an RNN 1" if len(names) > 1 else ""
+            yield f"{_and(weights)}{of} {have} {_count(names)}{beside}."
 
 
 def _count(names: Sequence[str]) -> str:
@@ -223,7 +229,8 @@ def _directions(two: Directions) -> Iterator[str]:
     else:
         yield f"The output has the features of one, {two.output}: it is the {two.merge} of both."
     if two.wider:
-        where = places([place for place, _ in two.wider])
+        wider = [place for place, _ in two.wider]
+        where = _and(wider) if len(wider) <= 3 else places(wider)
         reads = "reads" if len(two.wider) == 1 else "read"
         sizes = " and ".join(dict.fromkeys(str(size) for _, size in two.wider))
         yield f"So {where} {reads} {sizes} features, by input weights that are wider."
@@ -250,8 +257,9 @@ def _work(explanation: Explanation) -> Iterator[str | Rows]:
         rows.append(["parameters, once for a call", f"{counted.parameters:,}", ""])
     total = explanation.multiply_adds_of_call
     if total is not None:
-        of = f"{explanation.steps} steps of " if explanation.steps is not None else ""
-        rows.append([f"a call: {of}{explanation.batch} rows", f"{total:,}", ""])
+        counts = ((explanation.steps, "step"), (explanation.batch, "row"))
+        of = " of ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts if n is not None)
+        rows.append([f"a call: {of}", f"{total:,}", ""])
     if rows:
         yield Rows(rows, ("for each step and row of the batch", "", "share"))
 
@@ -274,4 +282,4 @@ def _backend(explanation: Explanation) -> Iterator[str]:
         what = ": C++ generated from the step"
         if reason is not None:
             what = f", a plain loop: {reason.rstrip('.')}"
-        yield f'{at} a CPU backend="auto" runs "{backend}"{what}.'
+        yield f'{at} a CPU, backend="auto" runs "{backend}"{what}.'

@@ -86,6 +86,8 @@ def steps_of(owner: str, recording: Recording, sequence: int) -> int:
     sequence = _integer(owner, "sequence to be an integer", sequence)
     input = recording.input
     count = input.size(1) if input.dim() == 3 else 1
+    if count == 0:
+        raise ArgumentError(f"{owner}: expected a recording with sequences, got a batch of 0")
     if not 0 <= sequence < count:
         meaning = "a place in the batch" if input.dim() == 3 else "as the input has no batch"
         raise ArgumentError(

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from openrnn.explain.explanation import Explanation
-from openrnn.explain.sections import Code, Rows, Section, sections
+from openrnn.explain.section import Code, Rows, Section
+from openrnn.explain.sections import sections
 
 _WIDTH = 80
 _WIDEST = 100  # of a terminal: longer lines are hard to read
 _INDENT = 2
+_NO_BREAK = "[:,\N{NO-BREAK SPACE}"  # in v1[:, 0:20]
 
 
 def show(explanation: Explanation) -> None:
@@ -25,11 +27,18 @@ def show(explanation: Explanation) -> None:
     console = Console(highlight=False)
     if console.is_jupyter:
         return
-    if console.is_terminal:
+    text = str(explanation)
+    shown = in_encoding(text, console)
+    if console.is_terminal and shown == text:
         width = min(console.width, _WIDEST)
         console.print(_renderable(sections(explanation), width), width=width)
     else:
-        print(explanation)
+        print(shown)
+
+
+def in_encoding(text: str, console: Console) -> str:
+    """The text with ? for each sign that the console's encoding, ASCII say, does not have."""
+    return text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def as_text(parts: Sequence[Section]) -> str:
@@ -84,9 +93,9 @@ def _wrapped(lines: Iterable[str], width: int) -> list[str]:
     found = []
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()) + 4)
-        found += textwrap.wrap(
-            line, width, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False
-        ) or [""]
+        whole = line.replace("[:, ", _NO_BREAK)
+        broken = textwrap.wrap(whole, width, subsequent_indent=indent, break_on_hyphens=False)
+        found += [part.replace(_NO_BREAK, "[:, ") for part in broken] or [""]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -38,16 +38,15 @@ def draw(request: Request) -> Figure:
             y = band.draw(canvas, y, fill=len(bands) > 1) + _APART
             signs |= {line for item in band.nodes for line in item.lines}
         y += _APART
-    header(canvas, f"{request.network.title}: one step", _legend(request, signs))
+    header(canvas, request.network.title, ": one step", _legend(request, signs))
     return canvas.finish()
 
 
 def _groups(request: Request) -> list[list[Lane]]:
     """The cells, those that compute the same together: they may read an x of another size."""
-    groups: dict[object, list[Lane]] = {}
+    groups: dict[Hashable, list[Lane]] = {}
     for lane in request.network.lanes:
-        form = tuple((node.op, node.inputs, node.name) for node in lane.graph.nodes)
-        groups.setdefault((type(lane.cell), form), []).append(lane)
+        groups.setdefault(lane.form, []).append(lane)
     return list(groups.values())
 
 

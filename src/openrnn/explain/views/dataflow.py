@@ -234,7 +234,7 @@ class Band:
         for number, line in enumerate(lines):
             y = node.y + (number - (len(lines) - 1) / 2) * _LINE
             canvas.text(node.x, y, line, _TEXT, bold=self._is_bold(item, number))
-        over, under = node.y - height / 2 - _LINE / 2, node.y + height / 2 + _LINE / 2 + 1
+        over, under = node.y - height / 2 - _LINE / 2 - 1, node.y + height / 2 + _LINE / 2 + 1
         if _has_shape(item):
             y = over if item in self.below else under
             over -= _LINE if item in self.below else 0

@@ -15,7 +15,6 @@ from openrnn.explain.mathematics.style import PICTURE
 from openrnn.explain.views import Request
 from openrnn.explain.views.canvas import MARGIN, WIDTH, Canvas, text_width
 from openrnn.explain.views.header import Words, header, shorten
-from openrnn.explain.views.words import places
 
 _SIZE, _SMALL, _NOTE = 17, 10, 11
 _ROW = 48  # from one line of mathematics to the next
@@ -45,12 +44,11 @@ def draw(request: Request) -> Figure:
     y = 0.0
     for cell in found.cells:
         if not request.network.is_cell:
-            title = f"{places(cell.places)}: {cell.cell}" if any(cell.places) else cell.cell
-            title = shorten(title, _WIDE, 12, True)
+            title = shorten(cell.title, _WIDE, 12, True)
             canvas.text(_LEFT, y, title, 12, bold=True, align="left")
             y += 36
         y = _draw_cell(canvas, cell, y) + _APART
-    header(canvas, f"{found.title}: one step", _legend(request, found.cells))
+    header(canvas, found.title, ": one step", _legend(request, found.cells))
     return canvas.finish()
 
 

@@ -22,14 +22,16 @@ class Words:
     paint: Paint | None = None
 
 
-def header(canvas: Canvas, title: str, items: Iterable[Words]) -> None:
-    """Draws the title and the items above all that is on the canvas."""
+def header(canvas: Canvas, title: str, ending: str, items: Iterable[Words]) -> None:
+    """Draws the title with its ending, and the items, above all that is on the canvas."""
     colors = canvas.colors
     left = canvas.page_left
     wide = -2 * left
     rows = _rows(list(items), wide)
     y = canvas.top - _GAP - _LINE * len(rows) - _TITLE / 2
-    canvas.text(left, y, shorten(title, wide, _TITLE, True), _TITLE, bold=True, align="left")
+    canvas.text(
+        left, y, shorten(title, wide, _TITLE, True, ending), _TITLE, bold=True, align="left"
+    )
     y += _LINE * 1.2
     for row in rows:
         x = left

@@ -11,13 +11,14 @@ from itertools import zip_longest
 from matplotlib.figure import Figure
 
 from openrnn.errors import CellError
-from openrnn.explain.blocks import Block, blocks
+from openrnn.explain.blocks import Block, block_shapes, blocks, is_in_rows
 from openrnn.explain.parts import Lane, Network
 from openrnn.explain.views import Request
 from openrnn.explain.views.canvas import MARGIN, WIDTH, Canvas, text_width
 from openrnn.explain.views.colors import Paint
 from openrnn.explain.views.header import Words, header, shorten
 from openrnn.explain.views.words import places
+from openrnn.step.shape import show_shape
 
 _TALLEST = 330  # pixels of the longest parameter
 _UNIT = 16  # pixels of a number, at most
@@ -52,11 +53,10 @@ def draw(request: Request) -> Figure:
         ends = [painter.draw(panel, left, top, wide) for left, panel in beside if panel]
         top = max(ends) + 2 * _LINE
     title = " and ".join(network.title for network in networks)
-    if len(networks) == 1:
-        title += f": {_count(networks[0])}"
+    ending = f": {_count(networks[0])}" if len(networks) == 1 else ""
     items = [Words(name, paints[name]) for name in names]
     items.append(Words("to scale, but for the thinnest" if painter.clamped else "to scale"))
-    header(canvas, title, items)
+    header(canvas, title, ending, items)
     return canvas.finish()
 
 
@@ -70,7 +70,7 @@ class _Sheet:
 
     @cached_property
     def is_vector(self) -> bool:
-        return len(self.shape) < 2 or self.blocks[-1].stop == math.prod(self.shape)
+        return not is_in_rows(self.blocks, self.shape)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -97,7 +97,7 @@ class _Sheet:
         """The name, of a vector in two lines if it has two parts, and the shape."""
         first, dot, last = self.name.rpartition(".")
         name = [first + dot, last] if self.is_vector and dot else [self.name]
-        return [*name, f"({', '.join(map(str, self.shape))})"]
+        return [*name, show_shape(self.shape)]
 
     def width(self, unit: float) -> float:
         *name, shape = self.words
@@ -219,7 +219,8 @@ class _Painter:
         )
         total = sheet.blocks[-1].stop
         # The gate with the block's shape where there is room for all of them, or the gate alone.
-        labels = [f"{b.name}  {_block_shape(sheet, b)}" for b in sheet.blocks]
+        shapes = map(show_shape, block_shapes(sheet.blocks, sheet.shape))
+        labels = [f"{b.name}  {shown}" for b, shown in zip(sheet.blocks, shapes, strict=True)]
         room = width * (1 / len(labels) if sheet.blocks[0].columns else 1) - 6
         if sheet.is_vector or max(text_width(label, _SMALL) for label in labels) > room:
             labels = [block.name for block in sheet.blocks]
@@ -238,9 +239,3 @@ class _Painter:
             under, count = top + height + _LINE * 0.7, f"{math.prod(sheet.shape):,}"
             canvas.text(x, under, count, _SMALL, color=colors.quiet, align="left")
         return top + height + _LINE
-
-
-def _block_shape(sheet: _Sheet, block: Block) -> str:
-    rows, columns = sheet.size
-    count = block.stop - block.start
-    return f"({rows}, {count})" if block.columns else f"({count}, {columns})"

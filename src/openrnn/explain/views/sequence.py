@@ -87,7 +87,9 @@ class _Unrolled:
             self._size(0, below, f"{name} {self.request.show('B', size)}")
             both = ["in both directions"] * (len(levels[-1].lanes) == 2)
             self._strip("out", y, size, f"the last layer's {name}", *both, "at every step")
-        header(self.canvas, self._title(), self._legend())
+        steps = "T" if self.request.steps is None else self.request.steps
+        ending = ": one step" if self.alone or steps == 1 else f": {steps} steps"
+        header(self.canvas, self.network.title, ending, self._legend())
 
     # --- the input and the output ----------------------------------------------------------------
 
@@ -210,14 +212,6 @@ class _Unrolled:
         return lines
 
     # --- the header ------------------------------------------------------------------------------
-
-    def _title(self) -> str:
-        steps = "T" if self.request.steps is None else self.request.steps
-        return (
-            f"{self.network.title}: one step"
-            if self.alone
-            else f"{self.network.title}: {steps} steps"
-        )
 
     def _legend(self) -> Iterator[Words]:
         if self.alone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrnn.step.graph import Graph
+from openrnn.step.graph import Graph, ancestors
 from openrnn.step.shape import show_shape
 
 # How operations are written.
@@ -13,6 +13,7 @@ SIGNS = {
     "sigmoid": "σ", "neg": "−", "sqrt": "√", "rsqrt": "1/√", "reciprocal": "1/", "abs": "| |",
     "sum": "Σ", "amax": "max", "amin": "min", "cat": "concat", "first_max": "first max",
 }  # fmt: skip
+_LONGEST = 40  # letters of an expression; of a longer one the parameters are told
 # Operations that leave the numbers as they are.
 VIEWS = ("reshape", "permute", "expand", "convert", "detach")
 
@@ -25,10 +26,21 @@ class Weights:
 
     def name(self, index: int, named: bool = True) -> str:
         """In the cell's own words, or, if not `named`, in the names of parameters."""
+        text = self._expression(index, named)
+        if len(text) <= _LONGEST:
+            return text
+        parameters = (
+            str(node["name"])
+            for place, node in self.graph.inputs("parameter")
+            if place in ancestors(self.graph.nodes, [index])
+        )
+        return f"function({', '.join(parameters)})"
+
+    def _expression(self, index: int, named: bool) -> str:
         node = self.graph.nodes[index]
         if named and node.name is not None and node.op != "input":
             return node.name
-        inputs = [self.name(i, named) for i in node.inputs]
+        inputs = [self._expression(i, named) for i in node.inputs]
         if node.op in ("input", "constant"):
             return self.graph.title(index) if node.shape == () or node.op == "input" else "numbers"
         if node.op in VIEWS:

@@ -23,8 +23,10 @@ def mark(number: int) -> str:
 
 
 def places(names: Sequence[str]) -> str:
-    """The places of several cells: all of two, else the first and the last."""
-    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
+    """The places of several cells: all of three, else the first and the last, and how many."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{names[0]} … {names[-1]} ({len(names)} in all)"
 
 
 def class_lines(name: str) -> list[str]:
