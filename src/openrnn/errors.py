@@ -28,6 +28,10 @@ class CellError(OpenRNNError, RuntimeError):
     """A cell does not follow the cell protocol, or cannot be compiled."""
 
 
+class ConversionError(OpenRNNError, ValueError):
+    """What another library has made has no counterpart here."""
+
+
 class BackendError(OpenRNNError, ValueError, RuntimeError):
     """The backend that was asked for by name does not exist, or cannot run here."""
 
