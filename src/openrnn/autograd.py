@@ -87,8 +87,9 @@ def call(runner: Runner, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
 def in_transform(device: torch.device) -> bool:
     """Whether something is at work that sees through ordinary operations only.
 
-    That is a transform of torch.func (vmap, grad, jvp), forward-mode AD, autocast, or a tracer of
-    torch. The cell itself must run then.
+    That is a transform of torch.func (vmap, grad, jvp), forward-mode AD, autocast, a tracer of
+    torch, or a mode that sees each operation, that of fake tensors say. The cell itself must run
+    then.
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
@@ -96,6 +97,7 @@ def in_transform(device: torch.device) -> bool:
         or (torch._C._is_any_autocast_enabled() and _is_autocast(device.type))
         or torch._C._is_tracing()
         or torch.compiler.is_exporting()
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

@@ -132,14 +132,18 @@ def _below(name: str, tensors: Parameters) -> dict[str, Tensor]:
 
 
 @contextmanager
-def parametrizations_once(module: nn.Module) -> Iterator[None]:
-    """Inside, each parametrization of the module is computed once, at the start."""
+def parametrizations_once(module: nn.Module) -> Iterator[nn.Module]:
+    """Gives the module to run inside, where each of its parametrizations is computed once."""
     owners = [(m, parametrized(m)) for m in module.modules() if parametrize.is_parametrized(m)]
+    if len({type(owner) for owner, _ in owners}) < len(owners):
+        # A copy shares its class with its original, and torch's cache takes the one for the other.
+        yield bind(module, tensors_of(module))
+        return
     if not owners:
-        yield
+        yield module
         return
     with parametrize.cached():
         for owner, names in owners:
             for name in names:
                 getattr(owner, name)
-        yield
+        yield module

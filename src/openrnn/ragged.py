@@ -114,5 +114,6 @@ class Ragged:
         if self.has_empty:
             if initial is None:
                 initial = tuple(s.new_zeros(self.back.size(0), s.size(1)) for s in final)
-            final = tuple(torch.cat(pair) for pair in zip(final, initial, strict=True))
+            pairs = zip(final, initial, strict=True)
+            final = tuple(torch.cat((last, first.to(last.dtype))) for last, first in pairs)
         return tuple(state.index_select(0, self.back) for state in final)

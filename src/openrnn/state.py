@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,11 +185,17 @@ def _is_size(value: Any) -> bool:
 
 
 def _try(cell: nn.Module, x: Tensor, spec: StateSpec) -> None:
-    """Calls a copy of the cell on a few rows of zeros; the cell, and the random state, stay."""
+    """Calls a copy of the cell on a few rows of zeros; the cell, and the random state, stay.
+
+    Forward hooks, which would take the zeros for a step of the user's, are not called.
+    """
     rows = 3  # so that unpacking a single state as a pair fails
     zeros = x.new_zeros(rows, x.size(-1))
+    copy = sandbox(cell)
+    for part in copy.modules():  # those before forward may make what it reads
+        part._forward_hooks = OrderedDict()
     with torch.no_grad(), torch.random.fork_rng():
-        new = sandbox(cell).forward(zeros, spec.wrap(spec.zeros(zeros, rows)))
+        new = copy.forward(zeros, spec.wrap(spec.zeros(zeros, rows)))
     spec.unwrap(new, rows, type(cell).__name__)
 
 

@@ -25,6 +25,6 @@ def run(call: Call) -> tuple[States, States]:
         new = spec.unwrap(cell(inputs[t], spec.wrap(state)), rows, type(cell).__name__)
         return new if call.every else new[:1], new
 
-    with parametrizations_once(cell):
+    with parametrizations_once(cell) as cell:
         states, state = loop(step, sizes, state, reverse=reverse)
     return tuple(sequence.join(rows) for rows in zip(*states, strict=True)), state

@@ -14,8 +14,8 @@ from openrnn.autograd import Wanted, in_transform
 from openrnn.autograd import call as differentiable
 from openrnn.backends import eager
 from openrnn.backends.backend import Call, States
+from openrnn.backends.memory import check_dtypes, check_memory
 from openrnn.backends.stepwise import RESET, Given, InTorch
-from openrnn.errors import BackendError
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
@@ -96,7 +96,8 @@ def make_ready(
     again = none if resets is None else reset_to or none
     begin = [(*(given or none), *none)[: len(none)] for given in (state, again)]
     inputs = [data.flatten(0, -2), *begin[0], *begin[1], *tensors.values()]
-    _check_devices(type(cell).__name__, data.device, inputs)
+    check_memory(type(cell).__name__, inputs, data.device)
+    check_dtypes(type(cell).__name__, (*begin[0], *begin[1]), data.dtype)
     if torch.is_grad_enabled():
         wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
     else:
@@ -114,18 +115,6 @@ def make_ready(
         return rows, final
 
     return ready
-
-
-def _check_devices(name: str, device: torch.device, inputs: list[Tensor | None]) -> None:
-    """A kernel would read memory of another device as if it were its own."""
-    for tensor in inputs:
-        if tensor is None or tensor.device == device:
-            continue
-        if tensor.dim() > 0 or tensor.device.type != "cpu":  # torch lets lone numbers be
-            raise BackendError(
-                f"{name}: the input is on {device}, but a state or a parameter is on "
-                f"{tensor.device}. Move all to one device"
-            )
 
 
 class Prepared:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn import backends
+from openrnn.backends.autocast import is_autocast, lowered, without_autocast
 from openrnn.backends.backend import Call, States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
@@ -139,13 +140,16 @@ class Recurrent(Layer):
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
+        autocast = is_autocast(sequence.data.device)
+        if autocast:
+            run = without_autocast(run)
         resets, reverse = sequence.loop_resets(self.reverse), self.reverse
         rows, final = run(
             Call(self.cell, parameters, sequence, spec, initial, resets, again, reverse, every)
         )
         of_steps = [sequence.with_data(data) for data in rows]
         return Scanned(
-            of_steps[0],
+            sequence.with_data(lowered(rows[0])) if autocast else of_steps[0],
             spec.wrap(sequence.unsort_states(final, states)),
             spec.wrap(tuple(s.write_states() for s in of_steps)) if every else None,
         )
