@@ -143,7 +143,10 @@ class Sequence:
         resets = self.resets
         if resets is None or not reverse:
             return resets
-        sizes = torch.tensor(self.sizes(), device=resets.device)
+        if self.ragged is None:
+            count = self.data.size(1)
+            return torch.cat([resets[count:], resets.new_zeros(count)])
+        sizes = torch.tensor(self.ragged.sizes, device=resets.device)
         # A row's place less the rows of the step before is its sequence's place in that step.
         later = torch.arange(int(sizes[0]), len(resets), device=resets.device)
         before = later - sizes[:-1].repeat_interleave(sizes[1:])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from openrnn.backends import auto, cpu, eager, reference
+from openrnn.backends import auto, compiled, cpu, eager, reference
 from openrnn.backends.backend import Backend, Stepper
 from openrnn.binding import Parameters
 from openrnn.errors import BackendError
@@ -46,9 +47,9 @@ def check(name: str) -> str:
 
 def resolve(name: str) -> Backend:
     """The backend of this name, or the one that stands in for all."""
-    # torch.compile cannot trace the variable, and nothing stands in there.
-    instead = None if torch.compiler.is_compiling() else _INSTEAD.get()
-    return BACKENDS[name] if instead is None else instead
+    if torch.compiler.is_compiling():  # which cannot read the variable: nothing stands in there
+        return eager.run if name == "eager" else partial(compiled.run, name)
+    return _INSTEAD.get() or BACKENDS[name]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from openrnn.backends.stepwise import RESET, Given, InTorch
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
-from openrnn.step.shape import rows_dim
+from openrnn.step.shape import Shape, rows_dim
 from openrnn.step.split import Stages
 
 
@@ -32,6 +32,9 @@ class Scan(Hashable, Protocol):
 
     apart: bool
     saved: tuple[str, ...]
+
+    def kept(self) -> list[tuple[Shape, torch.dtype]]:
+        """Shapes and dtypes of what is saved; their rows are those of all steps."""
 
     def __call__(
         self, given: Given, steps: Steps, *, reverse: bool
@@ -102,13 +105,13 @@ def make_ready(
         wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
     else:
         wanted = (False,) * len(inputs)
-    prepared = _prepared(engine, program, tuple(tensors), wanted, every)
+    found = prepared(engine, program, tuple(tensors), wanted, every)
     steps = sequence.steps if resets is None else sequence.steps.with_resets(resets)
-    runner = Staged(prepared, steps, reverse)
+    runner = Staged(found, steps, reverse)
 
     def ready() -> tuple[States, States]:
         results = differentiable(runner, inputs)
-        count = len(prepared.every_step)
+        count = len(found.every_step)
         rows, final = results[:count], results[count:]
         if data.dim() == 3:
             rows = tuple([r.view(data.size(0), data.size(1), r.size(-1)) for r in rows])
@@ -154,9 +157,14 @@ class Prepared:
         self.states = states
         self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
 
+    def kept(self) -> list[tuple[Shape, torch.dtype]]:
+        """Shapes and dtypes of what a call keeps for its gradient, with the rows of all steps."""
+        randoms = [(node.shape, node.dtype) for node in self.stages.randoms]
+        return randoms + self.forward.kept()
+
 
 @lru_cache(maxsize=4096)
-def _prepared(
+def prepared(
     engine: Engine, program: Program, names: tuple[str, ...], wanted: Wanted, every: bool
 ) -> Prepared:
     return Prepared(engine, program, names, wanted, every)
@@ -189,7 +197,7 @@ class Staged:
         results, rows = self._results(prepared.forward, given)
         kept = (*randoms.values(), *[rows[name] for name in prepared.forward.saved])
         if any(self.wanted) and not prepared.forward.apart:
-            results = _apart(results, (*inputs, *kept))
+            results = apart(results, (*inputs, *kept))
         return results, kept
 
     def differentiable(
@@ -270,12 +278,12 @@ class Staged:
         }
 
 
-def _apart(results: tuple[Tensor, ...], others: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def apart(results: tuple[Tensor, ...], others: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The results, in memory of their own: the user may change them in place."""
     taken = {tensor.untyped_storage().data_ptr() for tensor in others if tensor is not None}
-    apart = []
+    found = []
     for result in results:
         place = result.untyped_storage().data_ptr()
-        apart.append(result.clone() if place in taken else result)
+        found.append(result.clone() if place in taken else result)
         taken.add(place)
-    return tuple(apart)
+    return tuple(found)

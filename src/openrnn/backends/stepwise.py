@@ -13,7 +13,7 @@ from openrnn.backends.loop import loop, replaced
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Graph, Node
-from openrnn.step.shape import Batch, batch_dim, concrete, rows_dim
+from openrnn.step.shape import Batch, Shape, batch_dim, concrete, rows_dim
 from openrnn.step.split import Stages, is_value
 
 Named = Mapping[str, Tensor]
@@ -33,6 +33,10 @@ class InTorch:
         self._is_backward = forward is not None
         self.saved = tuple(stages.saved())
         self._needed = [n for _, n in stages.recurrence.inputs() if n["kind"] != "state"]
+
+    def kept(self) -> list[tuple[Shape, torch.dtype]]:
+        nodes = [self.stages.result(label) for label in self.saved]
+        return [(node.shape, node.dtype) for node in nodes]
 
     def __call__(
         self, given: Given, steps: Steps, *, reverse: bool

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn import backends
+from openrnn.backends import compiled
 from openrnn.backends.autocast import is_autocast, lowered, without_autocast
 from openrnn.backends.backend import Call, States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint, checkpointed
@@ -130,7 +131,7 @@ class Recurrent(Layer):
         every: bool = False,
     ) -> Scanned:
         self._check_features(sequence)
-        if self.seen_features != sequence.features:
+        if not torch.compiler.is_compiling() and self.seen_features != sequence.features:
             self.seen_features = sequence.features
         spec = self._state_spec(sequence, state)
         states = self._read_state(spec, sequence, state)
@@ -164,7 +165,9 @@ class Recurrent(Layer):
     def _state_spec(self, sequence: Sequence, state: Any) -> StateSpec:
         """What the cell's states are."""
         cell = self.cell
-        if self._spec is not None and self._spec[0] is cell:
+        if torch.compiler.is_compiling():  # a layer that changes by a call would be compiled again
+            spec = compiled.spec_of(cell, sequence.data)
+        elif self._spec is not None and self._spec[0] is cell:
             spec = self._spec[1]
         else:
             try:

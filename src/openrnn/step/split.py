@@ -45,6 +45,11 @@ class Stages:
         """What the recurrence makes of a state that is carried."""
         return self.recurrence.nodes[dict(self.recurrence.outputs)[f"state.{name}"]]
 
+    def result(self, label: str) -> Node:
+        """What a stage makes under this label."""
+        graphs: list[Graph] = [getattr(self, stage) for stage in STAGES]
+        return next(g.nodes[dict(g.outputs)[label]] for g in graphs if label in dict(g.outputs))
+
     def saved(self) -> list[str]:
         """What is kept for the gradient."""
         outputs = (label for stage in STAGES for label, _ in getattr(self, stage).outputs)

@@ -40,7 +40,7 @@ class Kernel:
 
     def __init__(self, stages: Stages, states: tuple[str, ...], forward: Kernel | None) -> None:
         bundle = forward.bundle if forward else ()
-        self._is_backward = forward is not None
+        self._is_backward, self._stages = forward is not None, stages
         phases, assembly, self._dtype = assemble(stages, states)
         self._library = build.load(generate(assembly, self._dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
@@ -103,6 +103,14 @@ class Kernel:
                 over.dtype,
             )
             for over in assembly.over_rows
+        ]
+
+    def kept(self) -> list[tuple[Shape, torch.dtype]]:
+        whole = ((Batch(), self._bundled), self._dtype)
+        nodes = {label: self._stages.result(label) for label in self.saved if label != _BUNDLE}
+        return [
+            (nodes[label].shape, nodes[label].dtype) if label in nodes else whole
+            for label in self.saved
         ]
 
     def __call__(
