@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import openrnn
@@ -23,6 +24,7 @@ COMMANDS = {
     "equations": "LAYER",
     "draw": "LAYER",
     "record": "MODEL DATA.csv",
+    "export": "MODEL DIR",
     "cells": "",
 }
 SIZES = ("--input", "30", "--hidden", "20")
@@ -168,8 +170,11 @@ OUT = ("--out", "picture.svg")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("explain", "lst", *SIZES), ["rnn, lstm, gru, ", "did you mean 'lstm'?"]),
-        (("explain", "arima", *SIZES), ["peepholelstm", "directory of a model", "give one of"]),
+        (("explain", "lst", *SIZES), ["rnn, lstm, gru, a cell", "did you mean 'lstm'"]),
+        (
+            ("explain", "arima", *SIZES),
+            ["the directory of a model, received 'arima'; `openrnn cells`"],
+        ),
         (("explain", "./lstm", *SIZES), ["received './lstm', which holds none"]),
         (("explain", "lstm"), ["both its sizes, received none", "--input 30 --hidden 20"]),
         (("explain", "lstm", "--input", "3"), ["received one of them"]),
@@ -184,7 +189,7 @@ OUT = ("--out", "picture.svg")
         (("draw", "lstm", *SIZES, *OUT, "--compare", "rnn"), ["goes with --view parameters"]),
         (
             ("draw", "lstm", *SIZES, *OUT, "--view", "parameters", "--compare", "aru"),
-            ["--compare: expected rnn", "did you mean 'gru'?"],
+            ["--compare: expected rnn", "did you mean 'gru'"],
         ),
         (("draw", "lstm", *SIZES, "--out", "a.pdf"), [".svg or .png", "--out a.svg"]),
         (("draw", "lstm", *SIZES, "--out", "file/a.svg"), ["--out: expected a directory"]),
@@ -207,8 +212,14 @@ def test_what_is_wrong(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.svg"]
 
 
-def test_too_large_for_the_memory(tmp_path: Path) -> None:
-    line = complaint(run("explain", "rnn", "--input", "1", "--hidden", 10**8))
+def test_a_layer_larger_than_the_memory_is_explained() -> None:
+    text = shown("explain", "gru", "--input", "1", "--hidden", 10**5)
+    assert "weight_hh_l0 (300000, 100000)" in text
+
+
+def test_too_large_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openrnn.forecast.extras.require_loading", lambda _: torch.empty(10**15))
+    line = complaint(run("predict", "model", "data.csv"))
     assert "not enough memory for such sizes" in line
 
 

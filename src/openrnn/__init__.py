@@ -1,12 +1,14 @@
 """Recurrent layers for PyTorch that you can open: write the cell, keep the speed, see inside."""
 
-from openrnn import cells
+from openrnn import cells, io
 from openrnn.cells import GRUCell, LSTMCell, RNNCell
+from openrnn.convert import convert, to_torch
 from openrnn.errors import (
     ArgumentError,
     ArgumentTypeError,
     BackendError,
     CellError,
+    ConversionError,
     DataError,
     MissingExtraError,
     OpenRNNError,
@@ -17,6 +19,7 @@ from openrnn.explain.draw import draw
 from openrnn.explain.equations import equations
 from openrnn.explain.explain import explain
 from openrnn.explain.record import record
+from openrnn.export.c import export_c
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.gru import GRU
 from openrnn.layers.lstm import LSTM
@@ -36,6 +39,7 @@ __all__ = [
     "BackendError",
     "Bidirectional",
     "CellError",
+    "ConversionError",
     "DataError",
     "GRUCell",
     "LSTMCell",
@@ -47,9 +51,13 @@ __all__ = [
     "Stack",
     "StateError",
     "cells",
+    "convert",
     "draw",
     "equations",
     "explain",
+    "export_c",
+    "io",
     "record",
     "tbptt",
+    "to_torch",
 ]

@@ -10,6 +10,7 @@ from openrnn.cli.cells import cells
 from openrnn.cli.draw import draw
 from openrnn.cli.equations import equations
 from openrnn.cli.explain import explain
+from openrnn.cli.export import export
 from openrnn.cli.forecast import forecast
 from openrnn.cli.job import OneLineErrors
 from openrnn.cli.predict import predict
@@ -30,6 +31,7 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-# In the order of the help: a forecast, what is inside a layer or a model, what there is.
-for command in (forecast, predict, explain, equations, draw, record, cells):
+# In the order of the help: a forecast, what is inside a layer or a model, a model elsewhere, what
+# there is.
+for command in (forecast, predict, explain, equations, draw, record, export, cells):
     main.add_command(command)

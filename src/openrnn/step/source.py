@@ -15,12 +15,13 @@ from torch import Tensor
 
 _TORCH = os.path.dirname(torch.__file__)
 _OPENRNN = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_EQUATIONS = os.path.join(_OPENRNN, "cells") + os.sep
-_CHECKS = os.path.join(_EQUATIONS, "base.py")
+_BOX = os.path.join(_OPENRNN, "cells") + os.sep
+_EQUATIONS = (_BOX, os.path.join(_OPENRNN, "forecast", "row_cell.py"))
+_CHECKS = os.path.join(_BOX, "base.py")
 
 
 def _is_users(frame: FrameType) -> bool:
-    """Whether the code is a cell's: not torch's, nor ours but for the equations in the box."""
+    """Whether the code is a cell's: not torch's, nor ours but for the equations of cells."""
     file = frame.f_code.co_filename
     ours = file.startswith(_OPENRNN) and not file.startswith(_EQUATIONS)
     return not (ours or file == _CHECKS or file.startswith((_TORCH, "<frozen")))

@@ -40,3 +40,32 @@ def test_values_and_gradients(name: str) -> None:
             assert all(gradient is None or not gradient.any() for gradient in (eager, cpu))
         else:
             torch.testing.assert_close(cpu, eager, equal_nan=True)
+
+
+class WithoutRows(torch.nn.Module):
+    """Products and running sums of what is the same for all rows: weights, biases and a number."""
+
+    hidden_size = input_size = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 3))
+        self.a = torch.nn.Parameter(torch.randn(3))
+        self.b = torch.nn.Parameter(torch.randn(1))
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        repeated = self.b.expand(len(x), 3) @ self.weight
+        summed = (self.a + self.a.flip(0)).expand(len(x), 3) @ self.weight
+        number = torch.full_like(x, 0.25)
+        return torch.tanh(h + x + repeated + summed + number @ self.weight + number.cumsum(-1))
+
+
+def test_factors_without_rows() -> None:
+    cell = WithoutRows()
+    results = []
+    for backend in ("eager", "cpu"):
+        torch.manual_seed(0)
+        output, _ = openrnn.Recurrent(cell, backend=backend)(torch.randn(4, 5, 3))
+        results.append((output, *torch.autograd.grad(output.square().sum(), [*cell.parameters()])))
+    for eager, cpu in zip(*results, strict=True):
+        torch.testing.assert_close(cpu, eager)

@@ -77,7 +77,7 @@ class _Items:
         accesses = [o.value for s in loop.steps for o in s.operands if isinstance(o.value, Access)]
         accesses += [a for s in loop.steps for a in s.stores if not s.reduces]
         kept = len(loop.dims) if loop.kept is None else loop.kept
-        groups = _collapse(loop.dims, kept, [a.strides for a in accesses])
+        groups = collapse(loop.dims, kept, [a.strides for a in accesses])
         yield "for (int64_t r = 0; r < active; r++) {"
         yield from indent(self._nested(loop, groups, kept))
         yield "}"
@@ -292,7 +292,7 @@ class _Items:
         yield "}"
 
 
-def _collapse(dims: Dims, kept: int, walks: list[Dims]) -> list[range]:
+def collapse(dims: Dims, kept: int, walks: list[Dims]) -> list[range]:
     """Groups of neighbouring dims that all walks go through as if they were one."""
     groups: list[range] = []
     for dim in range(len(dims)):

@@ -111,8 +111,6 @@ class _Lowering:
             size = math.prod(dims)
             if node.op == "constant":
                 buffer = Buffer(f"{self.plan.name}_table{index}", "table", size)
-                if node.shape != ():
-                    self.plan.tables[buffer.name] = tuple(map(float, node["value"]))
             elif index in self._vectors:
                 self.plan.vectors.append(self._vectors[index])
                 name = f"{self.plan.name}_sum{len(self.plan.vectors) - 1}"
@@ -201,11 +199,17 @@ class _Lowering:
     def _weighted(self, index: int) -> tuple[int, int] | None:
         """Which factor has the rows, and which is a weight, if one of them is."""
         left, right = self.graph.nodes[index].inputs
+        if self._lacks_rows(left) == self._lacks_rows(right):
+            return None
         if self._is_whole(right):
             return left, right
         if self._is_whole(left) and self._dims[right][-1] == 1:
             return right, left
         return None
+
+    def _lacks_rows(self, index: int) -> bool:
+        """Whether it is one array for all rows, repeated for each of them perhaps."""
+        return self._walks[index][0] in self._vectors or self._is_whole(index)
 
     def _is_given(self, index: int) -> bool:
         return self.graph.nodes[index].op == "input" or index in self._vectors
@@ -342,7 +346,9 @@ class _Lowering:
     def _access(self, i: int, dims: Dims) -> Access:
         """How a loop over `dims` goes through a stored value."""
         base, offset, strides = self._walks[i]
-        home = self._home[base]
+        home, node = self._home[base], self.graph.nodes[base]
+        if node.op == "constant":
+            self.plan.tables[home.buffer.name] = tuple(map(float, node["value"]))
         return Access(home.buffer, home.offset + offset, expanded(self._dims[i], strides, dims))
 
     def _operand(self, index: int, i: int, dims: Dims) -> Operand:

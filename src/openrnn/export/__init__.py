@@ -1,0 +1,1 @@
+"""Layers as source code that needs neither torch nor Python."""
