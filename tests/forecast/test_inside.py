@@ -44,7 +44,7 @@ def test_record(trained_once: Path, tmp_path: Path) -> None:
     assert found["title"] == "LSTM(7, 4, batch_first=True) on temp (°C)"
     assert found["labels"] == ["2020-02-27", "2020-02-28", "2020-02-29"]
     temperatures = [[float(row[1])] for row in weather()[-3:]]
-    np.testing.assert_allclose(numbers(found, "input"), temperatures, rtol=1e-6)
+    np.testing.assert_allclose(numbers(found, "temp (°C)"), temperatures, rtol=1e-6)
     trained = load_model(trained_once / "out")
     rows = read_last_rows(trained.config, data, 3, date_format=None)
     recorded = openrnn.record(trained.model.rnn, rows.features[None])

@@ -86,6 +86,7 @@ class _Reader:
 
     def _drop_in(self, layer: DropIn, where: _Where, size: int | None) -> Iterator[Level]:
         """The levels of a drop-in layer, whose cells read its parameters."""
+        layer.settle()
         each = [p for own in layer.lend() for p in (own if isinstance(own, tuple) else (own,))]
         lent = [
             _Lent(tensors, {name: self._name(layer, ours) for name, ours in names}, number)

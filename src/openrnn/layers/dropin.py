@@ -193,19 +193,11 @@ class DropIn(nn.RNNBase, Layer):
         every: bool = False,
     ) -> Scanned:
         self._check_features(sequence)
-        stack = self.stack
-        if stack.training != self.training:
-            stack.train(self.training)
-        if stack.dropout != self.dropout:
-            stack.dropout = self.dropout
-        cell = self._cells[0]
-        if (cell.recurrent_dropout, cell.zoneout) != (self.recurrent_dropout, self.zoneout):
-            for cell in self._cells:
-                cell.recurrent_dropout, cell.zoneout = self.recurrent_dropout, self.zoneout
+        self.settle()
         again = None
         if reset_to is not None:
             again = self._split_state(sequence, reset_to, ": reset_to")
-        output, final, states = stack.scan(
+        output, final, states = self.stack.scan(
             sequence,
             self._split_state(sequence, state),
             parameters or self.lend(drop=self.training),
@@ -215,6 +207,18 @@ class DropIn(nn.RNNBase, Layer):
         return Scanned(
             output, self._join_state(final, 0), self._join_state(states, 1) if every else None
         )
+
+    def settle(self) -> None:
+        """Brings the layer's mode and probabilities, which may have changed, to the cells."""
+        stack = self.stack
+        if stack.training != self.training:
+            stack.train(self.training)
+        if stack.dropout != self.dropout:
+            stack.dropout = self.dropout
+        cell = self._cells[0]
+        if (cell.recurrent_dropout, cell.zoneout) != (self.recurrent_dropout, self.zoneout):
+            for cell in self._cells:
+                cell.recurrent_dropout, cell.zoneout = self.recurrent_dropout, self.zoneout
 
     def lend(self, *, drop: bool = False) -> list[Any]:
         """The layer's parameters under the names that the cells know them by, nested as a state.
