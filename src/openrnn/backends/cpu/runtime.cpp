@@ -76,14 +76,17 @@ void transpose(real* to, int64_t to_stride, const real* from, int64_t column_str
 }
 
 // Panel behind panel, in each all columns of the first depth, then of the second, and so on. What is
-// missing in the last vector is zero.
+// missing in the last vector is zero. The panels are in `parts`, of which a call packs one.
 void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column_stride,
-          int64_t depth, int64_t columns) {
+          int64_t depth, int64_t columns, int64_t part = 0, int64_t parts = 1) {
   const Panels panels(columns);
+  const int64_t begin = panels.count * part / parts, end = panels.count * (part + 1) / parts;
+  int64_t before = 0;
+  for (int64_t panel = 0; panel < begin; panel++) before += panels.width(panel) * kLanes;
   // Depths outside where a row of the weight lies in one piece: each line of memory is read once.
   const int64_t step = column_stride == 1 ? 1 : depth;
   for (int64_t k = 0; k < depth; k += step) {
-    for (int64_t panel = 0, first = 0; panel < panels.count; panel++) {
+    for (int64_t panel = begin, first = before; panel < end; panel++) {
       const int64_t row = panels.width(panel) * kLanes, width = least(row, columns - first);
       const real* from = weight + k * depth_stride + first * column_stride;
       real* to = packed + first * depth + k * row;
@@ -455,6 +458,8 @@ void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const rea
   });
 }
 
+constexpr int64_t kToShare = 1 << 16;  // numbers: to copy or add up fewer is for one thread
+
 // What the weights and the sums of vectors take when they are packed.
 int64_t size_of_packed(const Kernel& kernel) {
   int64_t size = 0;
@@ -475,9 +480,13 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
     weights[w] = packed;
     for (int64_t m = 0; m < weight.matrices; m++) {
       const int64_t* own = call.strides + 2 * weight.whole;
+      const int64_t parts = weight.depth * weight.columns < kToShare ? 1 : call.threads;
       if (!are_there)
-        pack(packed, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
-             weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns);
+        parallel(call.pool, call.threads, parts, [&](int64_t part) {
+          pack(packed, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
+               weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns, part,
+               parts);
+        });
       packed += packed_size(weight.depth, weight.columns);
     }
   }
@@ -542,15 +551,15 @@ void run_steps(const Call& call, const Kernel* kernel, real* packed) {
 
 // Sums over the rows: of many together first, and of these in double precision, so that rounding does
 // not grow with their number.
-void add_rows(const real* array, int64_t rows, int64_t columns, real* result) {
+void add_rows(const real* array, int64_t rows, int64_t stride, int64_t columns, real* result) {
   constexpr int64_t kTogether = 128;
   std::vector<double> total(columns);
   std::vector<real> some(columns);
   for (int64_t begin = 0; begin < rows; begin += kTogether) {
     const int64_t end = least(rows, begin + kTogether);
-    for (int64_t j = 0; j < columns; j++) some[j] = array[begin * columns + j];
+    for (int64_t j = 0; j < columns; j++) some[j] = array[begin * stride + j];
     for (int64_t i = begin + 1; i < end; i++)
-      for (int64_t j = 0; j < columns; j++) some[j] += array[i * columns + j];
+      for (int64_t j = 0; j < columns; j++) some[j] += array[i * stride + j];
     for (int64_t j = 0; j < columns; j++) total[j] += some[j];
   }
   for (int64_t j = 0; j < columns; j++) result[j] = real(total[j]);
@@ -560,7 +569,12 @@ void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
   } else if (sum.left == nullptr) {
-    add_rows(sum.right, rows, sum.n, sum.result);
+    constexpr int64_t kTogether = 128;
+    const int64_t parts = rows * sum.n < kToShare ? 1 : (sum.n + kTogether - 1) / kTogether;
+    parallel(call.pool, call.threads, parts, [&](int64_t part) {
+      const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
+      add_rows(sum.right + first, rows, sum.n, end - first, sum.result + first);
+    });
   } else if (sum.m <= sum.n) {
     matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call.threads,
            call.pool);
