@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+
+@lru_cache(maxsize=32)
+def _times(count: int, between: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the steps, (T, 1), and `between` times these."""
+    time = np.arange(count)[:, None]
+    return time, time * between
 
 
 class Steps:
@@ -89,13 +97,14 @@ class Ragged:
         for number in reversed(range(count)):
             sizes += [number + 1] * (ends[number] - len(sizes))
         # In NumPy, which is quicker than torch for arrays as small as these.
-        time, places = np.arange(len(sizes))[:, None], np.array(order, np.int64)
-        rows = (time * between + places * stride)[time < np.array(ends)]
+        places = np.array(order, np.int64)
+        time, starts = _times(len(sizes), between)
+        rows = (starts + places * stride)[time < np.array(ends)]
         return cls(
             sizes or [0],  # no step at all is one without rows
-            torch.as_tensor(rows, device=device),
-            torch.as_tensor(places, device=device),
-            torch.tensor(back, device=device),
+            torch.from_numpy(rows).to(device),
+            torch.from_numpy(places).to(device),
+            torch.from_numpy(np.array(back)).to(device),
             count < len(lengths),
         )
 
