@@ -13,7 +13,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 # Keras reads this when it is imported; its own default is TensorFlow.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # Examples in docstrings that need a package of the extra io.
-_PACKAGES = {f"openrnn.io.{name}.": name for name in ("flax", "keras", "onnx")}
+_PACKAGES = {f"openrnn.io.{name}": name for name in ("flax", "keras", "onnx")}
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
