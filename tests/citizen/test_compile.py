@@ -16,6 +16,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import openrnn
 from tests.cells.box import BOX, RANDOM
 
+from .cases import flat
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of its own modules
 
 
@@ -66,14 +68,10 @@ def _afresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def tensors(value: Any) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else [t for part in value for t in tensors(part)]
-
-
 def results(layer: Any, module: nn.Module, x: Tensor, **options: Any) -> list[Tensor]:
     """What the layer gives, and all gradients."""
     torch.manual_seed(3)
-    found = tensors(layer(x, **options))
+    found = list(flat(layer(x, **options)))
     torch.manual_seed(4)
     inputs = [x, *module.parameters()]
     loss = sum((result * torch.randn_like(result)).sum() for result in found)
@@ -108,7 +106,7 @@ def test_given_states_have_gradients() -> None:
     options = {"reset": reset, "reset_to": again}
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     gradients = [
-        torch.autograd.grad(sum(t.sum() for t in tensors(run(x, state, **options))),  # type: ignore[arg-type]
+        torch.autograd.grad(sum(t.sum() for t in flat(run(x, state, **options))),  # type: ignore[arg-type]
                             (*state, *again))
         for run in (layer, compiled)
     ]  # fmt: skip

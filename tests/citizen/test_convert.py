@@ -6,7 +6,7 @@ import copy
 import io
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import openrnn
 from openrnn.layers.dropin import DropIn
+
+from .cases import flat
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
@@ -41,14 +43,6 @@ def make(name: str) -> nn.Module:
 def x_of(name: str) -> Tensor:
     shape = (3, 12) if name in CELLS else (4, 3, 12)
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
-
-
-def flat(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    else:
-        for part in value:
-            yield from flat(part)
 
 
 def results(module: nn.Module, x: Tensor) -> list[Tensor]:

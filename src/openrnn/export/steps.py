@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +14,12 @@ from openrnn.backends.backend import Call, States
 from openrnn.backends.cpu.lower import lower
 from openrnn.backends.cpu.plan import Plan
 from openrnn.backends.cpu.rewrite import rewrite
-from openrnn.binding import sandbox, tensors_of
+from openrnn.binding import tensors_of
 from openrnn.errors import ArgumentTypeError, BackendError, CellError
+from openrnn.explain.evaluation import in_evaluation, numbers_of
 from openrnn.explain.network import Lane, Network, example_input
 from openrnn.explain.parts import read
 from openrnn.export.weights import Weight, compute_weights
-from openrnn.layers.dropin import DropIn
 from openrnn.layers.layer import Layer
 from openrnn.layers.stack import Stack
 from openrnn.state import state_spec
@@ -102,7 +101,7 @@ def read_steps(module: Any, input_size: int | None) -> Steps:
         ArgumentError: the features of x are not known.
         CellError: a cell that cannot be compiled, or draws random numbers in evaluation.
     """
-    with _in_evaluation(module) as own, torch.no_grad():
+    with in_evaluation(module) as own, torch.no_grad():
         network = read(own, ASKED, input_size)
         _check_forward(network)
         initial = _initial_states(own, network)
@@ -118,20 +117,6 @@ def read_steps(module: Any, input_size: int | None) -> Steps:
     steps = Steps(network.title, network.levels[0].input_size)
     _connect(steps, own, 0, iter(cells))
     return steps
-
-
-@contextmanager
-def _in_evaluation(module: Any) -> Iterator[Any]:
-    """A copy of a module in evaluation; what is no module as it is."""
-    if not isinstance(module, nn.Module):
-        yield module
-        return
-    drop_ins = [part for part in module.modules() if isinstance(part, DropIn)]
-    try:
-        yield sandbox(module).eval()
-    finally:
-        for layer in drop_ins:  # their cells are shared with the copy
-            layer.stack.train(layer.training)
 
 
 def _check_forward(network: Network) -> None:
@@ -178,7 +163,8 @@ def _initial_states(module: nn.Module, network: Network) -> list[States]:
 
 
 def _cell_step(module: nn.Module, lane: Lane, initial: States) -> CellStep:
-    tensors = _numbers(module, lane)
+    numbers = numbers_of(ASKED, lane, lane.tensors, tensors_of(module))
+    tensors = {name: tensor.detach().cpu() for name, tensor in numbers.items()}
     like = example_input(lane.cell, tensors, lane.input_size)
     if like.dtype not in _DTYPES:
         raise CellError(
@@ -204,18 +190,6 @@ def _cell_step(module: nn.Module, lane: Lane, initial: States) -> CellStep:
     kept = {output: lane.states[output], **carried}
     begin = {n: s.cpu().flatten() for n, s in zip(spec.names, initial, strict=True) if n in kept}
     return CellStep(lane.title, like.dtype, plan, weights, kept, begin)
-
-
-def _numbers(module: nn.Module, lane: Lane) -> dict[str, Tensor]:
-    """What the cell reads; of a layer of torch.nn, which has no cells, its own parameters."""
-    own = tensors_of(module)
-    tensors = {n: own[lane.names[n]] if t.is_meta else t for n, t in lane.tensors.items()}
-    if any(tensor.is_meta for tensor in tensors.values()):
-        raise CellError(
-            f"{ASKED}: expected weights with numbers, received {lane.name} on the meta device; "
-            "give it a device and load its weights first"
-        )
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def _needed(graph: Graph) -> Graph:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openrnn.binding import sandbox, tensors_of
+from openrnn.binding import tensors_of
 from openrnn.errors import ArgumentTypeError, CellError
+from openrnn.explain.evaluation import numbers_of
 from openrnn.explain.network import Lane, Level, Network, example_input
 from openrnn.explain.parts import read
 from openrnn.io.onnx_nodes import Nodes
@@ -19,7 +19,6 @@ from openrnn.io.onnx_operators import Form, form_of, write_operator
 from openrnn.io.onnx_scan import CellScan
 from openrnn.io.onnx_state import Ends, State, together
 from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.dropin import DropIn
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 
@@ -36,20 +35,6 @@ class Wanted:
     initial_state: bool
 
 
-@contextmanager
-def in_evaluation(module: Any) -> Iterator[Any]:
-    """A copy of a module in evaluation; what is no module as it is."""
-    if not isinstance(module, nn.Module):
-        yield module
-        return
-    try:
-        yield sandbox(module).eval()
-    finally:
-        for part in module.modules():
-            if isinstance(part, DropIn):  # its cells are shared with the copy
-                part.settle()
-
-
 class LayerGraph:
     """The graph of a layer, or of a cell, which is in evaluation.
 
@@ -62,7 +47,7 @@ class LayerGraph:
         self._ends: Ends | None = None
         self._dtype = check(network, one_step=wanted.stream)
         own = tensors_of(module)
-        self._tensors = {lane: _numbers(lane, own) for lane in network.lanes}
+        self._tensors = {lane: numbers_of(ASKED, lane, _read(lane), own) for lane in network.lanes}
         self._levels = iter(network.levels)
         states = {name for lane in network.lanes for name in lane.states}
         endings = ("_0", "_n") if wanted.initial_state else ("_n",)
@@ -237,13 +222,6 @@ def check(network: Network, *, one_step: bool) -> torch.dtype:
     return next(iter(dtypes))
 
 
-def _numbers(lane: Lane, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the step reads; of a layer of torch.nn, which has no cells, its own parameters."""
-    used = {node["name"]: lane.tensors[node["name"]] for _, node in lane.graph.inputs("parameter")}
-    tensors = {n: own[lane.names[n]] if t.is_meta else t for n, t in used.items()}
-    if any(tensor.is_meta for tensor in tensors.values()):
-        raise CellError(
-            f"{ASKED}: expected weights with numbers, received {lane.name} on the meta device; "
-            "give it a device and load its weights first"
-        )
-    return tensors
+def _read(lane: Lane) -> dict[str, Tensor]:
+    """The tensors that the step reads: a cell may hold others."""
+    return {node["name"]: lane.tensors[node["name"]] for _, node in lane.graph.inputs("parameter")}

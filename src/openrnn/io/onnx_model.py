@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from openrnn.errors import ArgumentError
+from openrnn.explain.evaluation import in_evaluation
 from openrnn.extras import require_extra
 from openrnn.files import atomic_file, check_writable_file
-from openrnn.io.onnx_layers import ASKED, LayerGraph, Wanted, in_evaluation
+from openrnn.io.onnx_layers import ASKED, LayerGraph, Wanted
 from openrnn.layers.layer import Layer, check_bool
 
 OLDEST = 18  # of the operator sets: the first whose reductions all take their axes as an input

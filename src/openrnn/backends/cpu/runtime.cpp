@@ -569,8 +569,8 @@ void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
   } else if (sum.left == nullptr) {
-    constexpr int64_t kTogether = 128;
-    const int64_t parts = rows * sum.n < kToShare ? 1 : (sum.n + kTogether - 1) / kTogether;
+    constexpr int64_t kColumns = 128;  // of a part
+    const int64_t parts = rows * sum.n < kToShare ? 1 : (sum.n + kColumns - 1) / kColumns;
     parallel(call.pool, call.threads, parts, [&](int64_t part) {
       const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
       add_rows(sum.right + first, rows, sum.n, end - first, sum.result + first);
