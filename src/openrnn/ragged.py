@@ -1,10 +1,10 @@
-"""Sequences of different lengths: sorted by length, longest first, their rows step by step."""
+"""Sequences of different lengths: taken in the order of their lengths, longest first."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -13,33 +13,39 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 
-@lru_cache(maxsize=32)
-def _times(count: int, between: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the steps, (T, 1), and `between` times these."""
-    time = np.arange(count)[:, None]
-    return time, time * between
-
-
 class Steps:
-    """How many rows each time step has: of ragged sequences some end before others.
+    """How many rows each time step has, of ragged sequences some end before others, and where.
 
-    `resets`: for each row whether, before it, the state is replaced; None: for none.
+    sizes: the rows of each step.
+    resets: for each row whether, before it, the state is replaced; None: for none.
+    ragged: where rows and states lie, if not as they come.
+    places: the rows of an array that is laid out as the user's.
     """
 
-    def __init__(self, sizes: list[int], resets: Tensor | None = None) -> None:
+    def __init__(
+        self, sizes: list[int], ragged: Ragged | None = None, places: int | None = None
+    ) -> None:
         self.sizes = sizes
         self.total = sum(sizes)
         self.most = max(sizes)
-        self.resets = resets
-        # The rows of each step, then for each step the rows before it.
-        self.memory = array("q", [*sizes, *accumulate(sizes, initial=0)])
+        self.resets: Tensor | None = None
+        self.ragged = ragged
+        self.places = self.total if places is None else places
+        # The rows of each step, for each step the rows before it, and the order of the sequences.
+        order = (ragged and ragged.order) or ()
+        self.memory = array("q", [*sizes, *accumulate(sizes, initial=0), *order])
 
     def with_resets(self, resets: Tensor) -> Steps:
         """The same steps, with resets."""
         found = Steps.__new__(Steps)  # nothing is counted again
-        found.sizes, found.total, found.most = self.sizes, self.total, self.most
-        found.resets, found.memory = resets, self.memory
+        found.__dict__ = self.__dict__ | {"resets": resets}
         return found
+
+    @property
+    def sequences(self) -> int:
+        """The rows of a state, those of sequences without steps among them."""
+        order = None if self.ragged is None else self.ragged.order
+        return self.most if order is None else len(order)
 
     def last_rows(self, reverse: bool) -> Tensor:
         """The row, among all, of each sequence's last step in the order of the loop."""
@@ -54,75 +60,100 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """A batch of sequences in the order of their lengths, longest first; those without steps go.
+    """A batch of sequences in the order of their lengths, longest first.
 
-    sizes: the rows of each time step, B_0 ≥ B_1 ≥ ...
-    rows: for each row its place among the user's rows; None: they lie as rows do here.
-    order: for each sequence here its number in the user's batch; None: the same.
-    back: for each sequence of the user's its number here; one without steps, number b, has the
-        number of sequences here + b. None: the same.
-    has_empty: whether there are sequences without steps.
+    Data is packed, with the rows of a step behind those of the step before, or padded: then row
+    t·between + b·stride is step t of the user's sequence b.
+
+    sizes: the sequences that have each time step, B_0 ≥ B_1 ≥ ...; [0] if none has any.
+    order: for each sequence its number in the user's batch, those without steps last; None: the
+        same.
+    between: the rows of padded data from one step to the next; 0 for packed data.
+    stride: the rows of padded data from one sequence to the next.
     """
 
     sizes: list[int]
-    rows: Tensor | None = None
-    order: Tensor | None = None
-    back: Tensor | None = None
-    has_empty: bool = False
+    order: list[int] | None = None
+    between: int = 0
+    stride: int = 0
 
     @classmethod
     def packed(cls, packed: PackedSequence) -> Ragged:
         """As it is packed."""
-        sizes = packed.batch_sizes.tolist()
-        return cls(sizes, None, packed.sorted_indices, packed.unsorted_indices)
+        order = packed.sorted_indices
+        return cls(packed.batch_sizes.tolist(), None if order is None else order.tolist())
 
     @classmethod
-    def padded(cls, lengths: list[int], between: int, stride: int, device: torch.device) -> Ragged:
+    def padded(cls, lengths: list[int], between: int, stride: int) -> Ragged:
         """Of padded sequences.
 
         Args:
             lengths: the steps of each, (B,).
-            between: the user's rows from one step to the next.
-            stride: from one sequence to the next.
-            device: of the user's data.
+            between, stride: see `Ragged`.
         """
         order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)  # a stable sort
-        count = len(lengths) - lengths.count(0)
-        order = order[:count]
-        back = list(range(count, count + len(lengths)))
-        for number, place in enumerate(order):
-            back[place] = number
-        ends = [lengths[place] for place in order]
         sizes = list[int]()
-        for number in reversed(range(count)):
-            sizes += [number + 1] * (ends[number] - len(sizes))
+        for number in reversed(range(len(order) - lengths.count(0))):
+            sizes += [number + 1] * (lengths[order[number]] - len(sizes))
+        return cls(sizes or [0], order, between, stride)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether rows and states lie in the order of the lengths, one behind the other."""
+        return self.order is None and self.between == 0
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """For each row of packed data its place in the padded data."""
+        assert self.order is not None
         # In NumPy, which is quicker than torch for arrays as small as these.
-        places = np.array(order, np.int64)
-        time, starts = _times(len(sizes), between)
-        rows = (starts + places * stride)[time < np.array(ends)]
-        return cls(
-            sizes or [0],  # no step at all is one without rows
-            torch.from_numpy(rows).to(device),
-            torch.from_numpy(places).to(device),
-            torch.from_numpy(np.array(back)).to(device),
-            count < len(lengths),
+        sizes = np.array(self.sizes)[:, None]
+        steps = np.arange(len(self.sizes))[:, None] * self.between
+        places = steps + np.array(self.order[: self.sizes[0]], np.int64) * self.stride
+        there = np.arange(self.sizes[0]) < sizes
+        return torch.from_numpy(places[there])
+
+    def pack(self, data: Tensor) -> Tensor:
+        """The rows of padded data, packed; packed data as it is."""
+        return data.index_select(0, self.rows.to(data.device)) if self.between else data
+
+    def pad(self, data: Tensor, places: int) -> Tensor:
+        """The inverse, with so many rows, zeros where no step is."""
+        if not self.between:
+            return data
+        return data.new_zeros(places, *data.shape[1:]).index_add_(
+            0, self.rows.to(data.device), data
         )
 
-    def sort(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
-        """The user's states, (B, H), in the order of the sequences here."""
-        if states is None or self.order is None:
-            return states
-        return tuple(state.index_select(0, self.order) for state in states)
+    def clear(self, data: Tensor) -> Tensor:
+        """The data, with zeros where no step is."""
+        if not self.between:
+            return data
+        there = torch.zeros(data.size(0), 1, dtype=torch.bool)
+        there[self.rows] = True
+        return torch.where(there.to(data.device), data, 0)
 
-    def unsort(
-        self, final: tuple[Tensor, ...], initial: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, ...]:
-        """States in the order of the user's sequences; those without steps have the initial one."""
-        if self.back is None:
-            return final
-        if self.has_empty:
-            if initial is None:
-                initial = tuple(s.new_zeros(self.back.size(0), s.size(1)) for s in final)
-            pairs = zip(final, initial, strict=True)
-            final = tuple(torch.cat((last, first.to(last.dtype))) for last, first in pairs)
-        return tuple(state.index_select(0, self.back) for state in final)
+    def sort(self, state: Tensor) -> Tensor:
+        """A state of the user's, (B, H), in the order of the sequences; those without steps go."""
+        if self.order is None:
+            return state
+        return state.index_select(0, _index(self.order[: self.sizes[0]], state.device))
+
+    def unsort(self, state: Tensor, initial: Tensor | None) -> Tensor:
+        """The inverse; sequences without steps have the user's initial state, None for zeros."""
+        if self.order is None:
+            return state
+        without = self.order[self.sizes[0] :]
+        if without:
+            rows = state.new_zeros(len(without), state.size(1))
+            if initial is not None:
+                rows = initial.index_select(0, _index(without, state.device)).to(state.dtype)
+            state = torch.cat((state, rows))
+        places = [0] * len(self.order)
+        for place, number in enumerate(self.order):
+            places[number] = place
+        return state.index_select(0, _index(places, state.device))
+
+
+def _index(numbers: list[int], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(numbers, np.int64)).to(device)

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.ragged import Ragged, Steps
 
+States = tuple[Tensor, ...]
 _PLAIN = torch.contiguous_format
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
@@ -29,11 +30,11 @@ def _like_steps(count: int, rows: int) -> Steps:
 class Sequence:
     """A batch of sequences with time first, and the way back to the user's layout.
 
-    Dense, `data` is (T, B, features). Ragged, the sequences are sorted by length, longest first,
-    and `data` is (N, features) with the B_0 rows of step 0, then the B_1 rows of step 1, and so on,
-    B_0 ≥ B_1 ≥ ... `shape` is that of the user's input without the features, with the batch
-    dimension that was added if there is none. `resets` are the rows, (N,) bool, before which a
-    sequence is cut.
+    Dense, `data` is (T, B, features). Ragged, it is (rows, features), as `ragged` tells: padded,
+    the user's rows, which may hold anything where no step is, or packed, with the B_0 rows of step
+    0, then the B_1 rows of step 1, and so on, B_0 ≥ B_1 ≥ ... `shape` is that of the user's input
+    without the features, with the batch dimension that was added if there is none. `resets` are
+    the rows, as packed data has them, (N,) bool, before which a sequence is cut.
     """
 
     data: Tensor
@@ -88,12 +89,10 @@ class Sequence:
                 reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).view(-1)
             return cls(data, shape, None, reset, None, batch_first, batched)
         between, stride = (1, steps) if batch_first else (count, 1)
-        ragged = Ragged.padded(lengths, between, stride, data.device)
-        assert ragged.rows is not None
+        ragged = Ragged.padded(lengths, between, stride)
         if reset is not None:
-            reset = reset.reshape(-1).index_select(0, ragged.rows)
-        data = data.flatten(0, 1).index_select(0, ragged.rows)
-        return cls(data, shape, ragged, reset, None, batch_first, batched)
+            reset = ragged.pack(reset.reshape(-1))
+        return cls(data.flatten(0, 1), shape, ragged, reset, None, batch_first, batched)
 
     @classmethod
     def _read_packed(cls, input: PackedSequence, owner: str, lengths: Any, reset: Any) -> Sequence:
@@ -133,7 +132,7 @@ class Sequence:
         """The rows at each time step; the same object for dense batches of the same size."""
         if self.ragged is None:
             return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.ragged.sizes)
+        return Steps(self.ragged.sizes, self.ragged, self.data.size(0))
 
     def loop_resets(self, reverse: bool) -> Tensor | None:
         """The rows, (N,) bool, before which a loop replaces the state.
@@ -185,12 +184,21 @@ class Sequence:
         layout = self.shape, self.ragged, self.resets, self.packed, self.batch_first, self.batched
         return Sequence(data, *layout)
 
+    def pack(self) -> Sequence:
+        """The sequence with packed data; states are to be sorted as it is."""
+        if self.ragged is None or self.ragged.is_packed:
+            return self
+        sizes = self.ragged.sizes
+        data = self.ragged.pack(self.data)
+        return Sequence(data, (len(sizes), sizes[0]), Ragged(sizes), self.resets)
+
+    def cleared(self) -> Sequence:
+        """The sequence with zeros where no step is."""
+        return self if self.ragged is None else self.with_data(self.ragged.clear(self.data))
+
     def write(self) -> Tensor | PackedSequence:
-        """The data in the layout in which the user's input came, zeros where no step is."""
+        """The data in the layout in which the user's input came."""
         data = self.data
-        if self.ragged is not None and self.ragged.rows is not None:
-            total = self.shape[0] * self.shape[1] if self.packed is None else len(self.packed.data)
-            data = data.new_zeros(total, data.size(1)).index_add_(0, self.ragged.rows, data)
         if self.packed is not None:
             _, *layout = self.packed
             return PackedSequence(data, *layout)
@@ -206,27 +214,18 @@ class Sequence:
         if isinstance(written, PackedSequence):
             padded: Tensor = pad_packed_sequence(written)[0]
             return padded
-        if self.ragged is None:  # else it was written apart from the output
-            written = written.clone()
+        written = written.clone()  # apart from the output
         return written.transpose(0, 1) if self.batch_first else written
 
-    def sort_states(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
-        """The user's states, (B, H), or (H) without a batch, with their rows as `data` has them."""
-        if not self.batched:
-            states = _add_batch(states)
-        return states if self.ragged is None else self.ragged.sort(states)
+    def batch_states(self, states: States | None) -> States | None:
+        """The user's states, (B, H), or (H) without a batch, with a batch."""
+        if self.batched or states is None:
+            return states
+        return tuple(state.unsqueeze(0) for state in states)
 
-    def unsort_states(
-        self, final: tuple[Tensor, ...], initial: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, ...]:
-        """The states after each sequence's last step, in the form of the user's, `initial`."""
-        if self.ragged is not None:
-            final = self.ragged.unsort(final, initial if self.batched else _add_batch(initial))
-        return final if self.batched else tuple(state.squeeze(0) for state in final)
-
-
-def _add_batch(states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
-    return None if states is None else tuple(state.unsqueeze(0) for state in states)
+    def unbatch_states(self, states: States) -> States:
+        """The inverse."""
+        return states if self.batched else tuple(state.squeeze(0) for state in states)
 
 
 def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> list[int] | None:

@@ -20,8 +20,9 @@ class Call(NamedTuple):
     parameters: what the cell reads in place of its own parameters, or None.
     sequence: the inputs.
     spec: what the states of the cell are.
-    state: the initial states, each (B, features), one row per sequence; None for zeros.
-    resets: the rows of the sequence before which the loop replaces the state, (N,) bool, or None.
+    state: the initial states, each (B, features), in the user's order; None for zeros.
+    resets: the rows, as packed data has them, before which the loop replaces the state, (N,) bool,
+        or None.
     reset_to: what the states become there, of the same form.
     reverse: run from each sequence's last step to its first.
     every: of all steps all states are wanted; else only the first, the output.
@@ -42,7 +43,11 @@ class Backend(Protocol):
     """Runs a cell over all time steps of a sequence."""
 
     def __call__(self, call: Call) -> tuple[States, States]:
-        """The states after each step, laid out as the sequence's data, and after the last step."""
+        """The states after each step, laid out as the sequence's data, and after the last step.
+
+        Of padded sequences they are 0 where no step is; one without steps ends in its initial
+        state.
+        """
 
 
 class Stepper(Protocol):

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from openrnn.autograd import in_transform
 from openrnn.backends.backend import Backend, Call, States
 from openrnn.backends.loop import loop
+from openrnn.backends.packing import on_packed
 from openrnn.binding import bind, is_parametrized, tensors_of
 from openrnn.errors import ArgumentError
 
@@ -35,6 +36,7 @@ def check_checkpoint(owner: str, steps: Any) -> int | None:
 def checkpointed(run: Backend, steps: int) -> Backend:
     """The backend, so that for the gradient it keeps the states before each so many steps."""
 
+    @on_packed
     def run_in_parts(call: Call) -> tuple[States, States]:
         """See `Backend`."""
         sequence = call.sequence

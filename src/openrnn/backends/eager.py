@@ -6,9 +6,11 @@ import torch
 
 from openrnn.backends.backend import Call, States
 from openrnn.backends.loop import loop, replaced
+from openrnn.backends.packing import on_packed
 from openrnn.binding import bind, parametrizations_once
 
 
+@on_packed
 def run(call: Call) -> tuple[States, States]:
     """See `Backend`."""
     cell, spec, sequence, reverse = call.cell, call.spec, call.sequence, call.reverse

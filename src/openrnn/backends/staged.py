@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from openrnn.autograd import call as differentiable
 from openrnn.backends import eager
 from openrnn.backends.backend import Call, States
 from openrnn.backends.memory import check_dtypes, check_memory
+from openrnn.backends.packing import pack
 from openrnn.backends.stepwise import RESET, Given, InTorch
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import draw
@@ -27,10 +28,12 @@ class Scan(Hashable, Protocol):
     """Runs the stages of a step, or of its gradient, over a sequence.
 
     apart: whether all that it gives is in memory of its own.
+    takes_any_order: whether inputs, states and results may lie as `Steps.ragged` tells.
     saved: the labels of those results that are kept for the gradient.
     """
 
     apart: bool
+    takes_any_order: bool
     saved: tuple[str, ...]
 
     def kept(self) -> list[tuple[Shape, torch.dtype]]:
@@ -48,6 +51,11 @@ class Scan(Hashable, Protocol):
                 nothing goes on to the step before: it is added up in a result, `reset.<name>`.
             reverse: from the last step to the first.
         """
+
+
+def is_users(label: str) -> bool:
+    """Whether what has this label lies as the user's arrays do; all else with rows is packed."""
+    return label.startswith(("input.", "state.", "gradient."))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +96,19 @@ def make_ready(
         CellError: the cell cannot be traced.
         BackendError: its recurrence cannot be prepared.
     """
-    cell, parameters, sequence, spec, state, resets, reset_to, reverse, every = call
+    cell, parameters, sequence, spec, state, *_ = call
     if spec.sizes is None and state is not None:  # the states that the user gave tell their sizes
         spec = replace(spec, sizes=tuple(s.size(-1) for s in state))
     data = sequence.data
     program, tensors = program_of(cell, parameters, spec, data.size(-1), data.dtype, data.device)
-    if watched:
-        program = program.watched
+    return _make_ready(engine, call, program.watched if watched else program, tensors)
+
+
+def _make_ready(
+    engine: Engine, call: Call, program: Program, tensors: Mapping[str, Tensor]
+) -> Callable[[], tuple[States, States]]:
+    cell, _, sequence, _, state, resets, reset_to, reverse, every = call
+    data = sequence.data
     none = (None,) * len(program.states)
     again = none if resets is None else reset_to or none
     begin = [(*(given or none), *none)[: len(none)] for given in (state, again)]
@@ -106,6 +120,11 @@ def make_ready(
     else:
         wanted = (False,) * len(inputs)
     found = prepared(engine, program, tuple(tensors), wanted, every)
+    ragged = sequence.ragged
+    if not (ragged is None or ragged.is_packed or found.takes_any_order):
+        packed, unpack = pack(call)
+        of_packed = _make_ready(engine, packed, program, tensors)
+        return lambda: unpack(of_packed())
     steps = sequence.steps if resets is None else sequence.steps.with_resets(resets)
     runner = Staged(found, steps, reverse)
 
@@ -152,8 +171,15 @@ class Prepared:
             self.stages, backward = self.program.training(chosen, every=every)
             self.forward = scan_of(engine, self.stages, states)
             self.backward = scan_of(engine, backward, (), self.forward)
+            scans = [self.forward, self.backward]
+            carried = {*self.stages.carried} & {*backward.carried}
         else:
             self.forward = scan_of(engine, self.stages, states)
+            scans, carried = [self.forward], {*self.stages.carried}
+        # The last value of a state that is not carried is looked up among the rows.
+        self.takes_any_order = carried >= {*program.states} and all(
+            scan.takes_any_order for scan in scans
+        )
         self.states = states
         self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
 
@@ -204,9 +230,24 @@ class Staged:
         self, inputs: Sequence[Tensor | None], kept: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
         program = self.prepared.program
-        given = dict(zip(self.prepared.labels, inputs, strict=True))
+        labels, steps = self.prepared.labels, self.steps
+        given = dict(zip(labels, map(self._packed, labels, inputs), strict=True))
         given.update(zip(self.prepared.randoms, kept, strict=False))
-        return self._results(scan_of(TORCH, program.stages, self.prepared.states), given)[0]
+        scan, ragged = scan_of(TORCH, program.stages, self.prepared.states), steps.ragged
+        results, _ = self._results(scan, given)
+        if ragged is None:
+            return results
+        initial = dict(zip(labels, inputs, strict=True))
+        count = len(self.prepared.states)
+        rows = [ragged.pad(data, steps.places) for data in results[:count]]
+        final = zip(results[count:], program.states, strict=True)
+        return (*rows, *[ragged.unsort(last, initial[f"state.{name}"]) for last, name in final])
+
+    def _packed(self, label: str, tensor: Tensor | None) -> Tensor | None:
+        ragged = self.steps.ragged
+        if ragged is None or tensor is None or label.startswith("parameter."):
+            return tensor
+        return ragged.pack(tensor) if label == "input.x" else ragged.sort(tensor)
 
     def _results(
         self, scan: Scan, given: dict[str, Tensor | None]

@@ -25,6 +25,7 @@ class InTorch:
     """See `staged.Scan`."""
 
     apart = False
+    takes_any_order = False
 
     def __init__(
         self, stages: Stages, states: tuple[str, ...], forward: InTorch | None = None

@@ -78,13 +78,13 @@ def record(
         options = {"lengths": lengths, "reset": reset, "reset_to": reset_to}
         output, last = layer(input, state, **options)
     first = sequences[0]  # what the first cell reads is what the layer got
-    there = first.with_data(first.data.new_ones(*first.data.shape[:-1], 1)).write_states()
+    there = first.with_data(first.data.new_ones(*first.data.shape[:-1], 1)).cleared().write_states()
     return Recording(
         title(layer),
         values,
         states=frozenset(states),
         endings=endings,
-        input=first.write_states().detach().clone(),
+        input=first.cleared().write_states().detach(),
         steps=there.sum(0).squeeze(-1).long(),
         output=output,
         state=last,

@@ -134,10 +134,9 @@ class Recurrent(Layer):
         if not torch.compiler.is_compiling() and self.seen_features != sequence.features:
             self.seen_features = sequence.features
         spec = self._state_spec(sequence, state)
-        states = self._read_state(spec, sequence, state)
-        initial = again = sequence.sort_states(states)
+        initial = again = sequence.batch_states(self._read_state(spec, sequence, state))
         if reset_to is not None:
-            again = sequence.sort_states(self._read_state(spec, sequence, reset_to, ": reset_to"))
+            again = sequence.batch_states(self._read_state(spec, sequence, reset_to, ": reset_to"))
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
@@ -151,7 +150,7 @@ class Recurrent(Layer):
         of_steps = [sequence.with_data(data) for data in rows]
         return Scanned(
             sequence.with_data(lowered(rows[0])) if autocast else of_steps[0],
-            spec.wrap(sequence.unsort_states(final, states)),
+            spec.wrap(sequence.unbatch_states(final)),
             spec.wrap(tuple(s.write_states() for s in of_steps)) if every else None,
         )
 

@@ -107,6 +107,8 @@ class Stack(Layer):
         initial = share(state, len(layers), "Stack: expected the state", meaning)
         again = share(reset_to, len(layers), "Stack: expected reset_to", meaning)
         final, states = [], []
+        if self.residual:  # what comes in is added to what goes out
+            sequence = sequence.cleared()
         for index, layer in enumerate(layers):
             below = sequence
             if index > 0 and self.dropout > 0:

@@ -58,6 +58,7 @@ class Kernel:
             for _, node in graph.inputs("saved")
             if node.label in starts
         ]
+        self.takes_any_order = False
         self.apart = not any(graph.outputs for graph in in_torch)
         nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
         shapes = {node.label: node.shape for node in nodes}
