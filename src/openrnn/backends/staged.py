@@ -53,11 +53,6 @@ class Scan(Hashable, Protocol):
         """
 
 
-def is_users(label: str) -> bool:
-    """Whether what has this label lies as the user's arrays do; all else with rows is packed."""
-    return label.startswith(("input.", "state.", "gradient."))
-
-
 @dataclass(frozen=True, eq=False)
 class Engine:
     """What backends differ in.
@@ -276,7 +271,7 @@ class Staged:
                 if rows is None:
                     size = prepared.program.features[name]
                     assert x is not None
-                    rows = x.new_zeros(self.steps.total, size)
+                    rows = x.new_zeros(self.steps.places, size)
                 last = of_final[name]
                 if name not in carried and last is not None:  # its last value is one row of many
                     place = self.steps.last_rows(self.reverse).to(rows.device)

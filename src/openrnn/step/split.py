@@ -70,6 +70,11 @@ def is_value(label: str) -> bool:
     return label.startswith("value.")
 
 
+def is_users(label: str) -> bool:
+    """Whether what has rows is the user's, and lies as it was given; all else is packed."""
+    return label.startswith(("input.", "state.", "gradient."))
+
+
 def split(graph: Graph, *, fuse: bool = False) -> Stages:
     """The stages of a step graph, whose states are the inputs of kind "state".
 

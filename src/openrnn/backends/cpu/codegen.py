@@ -10,6 +10,7 @@ import torch
 from openrnn.backends.cpu.items import indent, items, number
 from openrnn.backends.cpu.plan import Assembly, Buffer, Plan
 from openrnn.backends.cpu.runtime import REAL
+from openrnn.step.split import is_users
 
 
 def generate(assembly: Assembly, dtype: torch.dtype) -> str:
@@ -43,6 +44,13 @@ class _Source:
         for plan in assembly.plans:
             for label, buffer in plan.left.items():
                 self._chunk(label, True, buffer.size)
+        # What stands in for the user's rows of a step, if these are not side by side.
+        self.own = [
+            (label, buffer)
+            for buffers in (step.rows, step.outputs)
+            for label, buffer in buffers.items()
+            if is_users(label) and buffer.kind != "chunk"
+        ]
 
     def _chunk(self, label: str, made: bool, size: int) -> None:
         name = f"chunk{len(self.chunks)}"
@@ -93,6 +101,9 @@ class _Source:
             for buffer in (now, following):
                 yield f"real* {buffer.name} = memory;  // {name!a}"
                 yield f"memory += count * padded({buffer.size});"
+        for label, buffer in self.own:
+            yield f"real* const own_{buffer.name} = memory;  // {label!a}"
+            yield f"memory += count * padded({buffer.size});"
 
     def _inside(self, plan: Plan, rows: str) -> Iterator[str]:
         """The names of a plan's own buffers, and of what it is given without rows."""
@@ -110,6 +121,15 @@ class _Source:
             comment = " + ".join(map(ascii, labels))
             yield f"const real* const {plan.name}_sum{place} = weights[{at}];  // {comment}"
 
+    def _size(self, label: str) -> int:
+        """The numbers of a row of what is made."""
+        return next(
+            buffers[label].size
+            for plan in self.assembly.plans
+            for buffers in (plan.outputs, plan.left)
+            if label in buffers
+        )
+
     def _array(self, label: str, made: bool) -> str:
         """The array of all rows that is given or made."""
         if made:
@@ -126,8 +146,9 @@ class _Source:
             made = label not in self.assembly.given
             chunk = self.chunks[label, made]
             if not made:
-                taken = f"{self._array(label, made)}, {buffer.size}, {chunk.name}"
-                yield f"  gather(call, begin, end, first, count, {taken});"
+                array = f"{self._array(label, made)}, {_is_users(label)}, {buffer.size}"
+                chunked = f"{chunk.name}, padded({buffer.size})"
+                yield f"  gather(call, begin, end, first, count, {array}, {chunked});"
             yield f"  const real* const {buffer.name} = {chunk.name};  // {label!a}"
         for label, buffer in plan.left.items():
             chunk = self.chunks[label, True]
@@ -135,9 +156,10 @@ class _Source:
         yield from indent(items(plan, self.first_weight[plan.name]))
         for label, buffer in plan.left.items():
             if label in self.assembly.made:
-                given = f"{self.chunks[label, True].name}, {buffer.size}"
-                array = self._array(label, True)
-                yield f"  if (!aside) scatter(call, begin, end, first, count, {given}, {array});"
+                chunked = f"{self.chunks[label, True].name}, padded({buffer.size})"
+                array = f"{buffer.size}, {self._array(label, True)}, {_is_users(label)}"
+                yield "  if (!aside)"
+                yield f"    scatter(call, begin, end, first, count, {chunked}, {array});"
         yield "}"
 
     def _steps(self) -> Iterator[str]:
@@ -155,18 +177,35 @@ class _Source:
                 where = self._chunk_rows(label, buffer)
             else:
                 where = f"{self._array(label, False)} + at * {buffer.size}"
+            if (label, buffer) in self.own:
+                yield f"  if (call.between) gather({self._one_step(label, buffer, False)});"
+                where = f"call.between ? own_{buffer.name} : {where}"
             yield f"  const real* const {buffer.name} = {where};  // {label!a}"
         sizes = accumulate((buffer.size for buffer in plan.outputs.values()), initial=0)
         for (label, buffer), before in zip(plan.outputs.items(), sizes, strict=False):
             where = f"{self._array(label, True)} + at * {buffer.size}"
+            if (label, buffer) in self.own:
+                where = f"call.between ? own_{buffer.name} : {where}"
             instead = f"aside ? aside + count * {before} : "
             yield f"  real* const {buffer.name} = {instead}{where};  // {label!a}"
         for label, buffer in plan.left.items():
             yield f"  real* const {buffer.name} = {self._chunk_rows(label, buffer)};  // {label!a}"
         yield from indent(items(plan, self.first_weight[plan.name]))
+        for label, buffer in plan.outputs.items():
+            if (label, buffer) in self.own:
+                one = self._one_step(label, buffer, True)
+                yield f"  if (call.between && !aside) scatter({one});"
         yield from indent(self._leave(plan))
         yield "  done += active;"
         yield "}"
+
+    def _one_step(self, label: str, buffer: Buffer, made: bool) -> str:
+        """Between the user's rows of a step and those that stand in for them side by side."""
+        users, own = f"{self._array(label, made)}", f"own_{buffer.name}, {buffer.size}"
+        both = f"{own}, {buffer.size}, {users}, true"
+        if not made:
+            both = f"{users}, true, {buffer.size}, {own}"
+        return f"call, i, i + 1, first, count, {both}"
 
     def _chunk_rows(self, label: str, buffer: Buffer) -> str:
         """Where the rows of a step are in a chunk."""
@@ -176,7 +215,7 @@ class _Source:
         for place, (now, _) in enumerate(plan.states.values()):
             yield "for (int64_t r = active; r < now; r++)"
             yield (
-                f"  begin_state({now.name} + r * padded({now.size}), "
+                f"  begin_state(call, {now.name} + r * padded({now.size}), "
                 f"call.initial[{place}], first + r, {now.size});"
             )
 
@@ -184,7 +223,7 @@ class _Source:
         for place, (now, _) in enumerate(plan.states.values()):
             yield "for (int64_t r = 0; call.resets && !call.resets_after && r < active; r++)"
             yield (
-                f"  if (call.resets[at + r]) begin_state({now.name} + r * padded({now.size}), "
+                f"  if (call.resets[at + r]) begin_state(call, {now.name} + r * padded({now.size}), "
                 f"call.again[{place}], first + r, {now.size});"
             )
 
@@ -192,7 +231,7 @@ class _Source:
         for place, (now, following) in enumerate(plan.states.values()):
             yield "for (int64_t r = 0; call.resets_after && r < active; r++)"
             yield (
-                f"  if (call.resets[at + r]) take_state({following.name} + r * "
+                f"  if (call.resets[at + r]) take_state(call, {following.name} + r * "
                 f"padded({now.size}), aside ? nullptr : call.again[{place}], first + r, "
                 f"{now.size});"
             )
@@ -200,7 +239,7 @@ class _Source:
         for place, (now, following) in enumerate(plan.states.values()):
             yield "for (int64_t r = then; r < active && !aside; r++)"
             yield (
-                f"  copy(call.final[{place}] + (first + r) * {now.size}, "
+                f"  copy(call.final[{place}] + state_row(call, first + r) * {now.size}, "
                 f"{following.name} + r * padded({now.size}), {now.size});"
             )
             yield f"real* const last{place} = {now.name};"
@@ -227,7 +266,7 @@ class _Source:
         yield "    {}};"
         inputs, step, outputs = plans
         states = [buffer for pair in step.states.values() for buffer in pair]
-        of_row = _padded([*step.scratch, *states])
+        of_row = _padded([*step.scratch, *states, *(buffer for _, buffer in self.own)])
         of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
         counts = ", ".join(
             str(len(found))
@@ -247,10 +286,20 @@ class _Source:
         for place, (plan, terms) in enumerate(vectors):
             yield f"    {{{plan.wholes[terms[0]].size}, {len(terms)}, terms{place}}},"
         yield "    {}};"
-        made = f"{len(weights)}, weights, {len(vectors)}, vectors"
+        yield "static const Output outputs[] = {"
+        for label in self.assembly.made:
+            yield f"    {{{self._size(label)}, {_is_users(label)}}},"
+        yield "    {}};"
+        of_states = ", ".join([*(str(now.size) for now, _ in step.states.values()), "0"])
+        yield f"static const int64_t state_sizes[] = {{{of_states}}};"
+        made = f"{len(weights)}, weights, {len(vectors)}, vectors, outputs, state_sizes"
         aside = sum(buffer.size for buffer in step.outputs.values())
         fields = f"run_rows, {of_row}, {of_chunk}, {aside}, {counts}, {made}"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
+
+
+def _is_users(label: str) -> str:
+    return str(is_users(label)).lower()
 
 
 def _padded(buffers: list[Buffer]) -> str:

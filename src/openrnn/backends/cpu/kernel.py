@@ -22,7 +22,7 @@ from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
-from openrnn.step.split import Stages, is_value
+from openrnn.step.split import Stages, is_users, is_value
 
 # Values that are kept for the gradient in one tensor, one behind the other: labels and features.
 Bundle = tuple[tuple[str, int], ...]
@@ -58,7 +58,9 @@ class Kernel:
             for _, node in graph.inputs("saved")
             if node.label in starts
         ]
-        self.takes_any_order = False
+        self.takes_any_order = not any(
+            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
+        )
         self.apart = not any(graph.outputs for graph in in_torch)
         nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
         shapes = {node.label: node.shape for node in nodes}
@@ -67,6 +69,7 @@ class Kernel:
             (label, _fold(shapes[label]) if label in shapes else None, starts.get(label))
             for label in assembly.given
         ]
+        self.takes_any_order &= not any(fold for label, fold, _ in self._given if is_users(label))
         self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
         self._states = [
             (name, f"state.{name}", now.size, stages.next_state(name).dtype)
@@ -85,7 +88,10 @@ class Kernel:
         self.saved += (_BUNDLE,) if self.bundle else ()
         self._bundled = sum(size for _, size in self.bundle)
         before = _starts(self.bundle)
-        self._made = [(label, results[label][0], before.get(label)) for label in assembly.made]
+        self._made = [
+            (label, results[label][0], before.get(label), is_users(label))
+            for label in assembly.made
+        ]
         self._spread = {
             label: spread
             for label in assembly.made
@@ -100,6 +106,7 @@ class Kernel:
                 places.index(over.right),
                 over.m,
                 over.n,
+                (bool(over.left and is_users(over.left)), is_users(over.right)),
                 over.shape,
                 over.dtype,
             )
@@ -141,9 +148,9 @@ class Kernel:
         if self.bundle:
             results[_BUNDLE] = empty(total, self._bundled, dtype)
             saved = results[_BUNDLE].data_ptr()
-        for label, columns, place in self._made:
+        for label, columns, place, as_users in self._made:
             if place is None:
-                tensor = empty(total, columns, dtype)
+                tensor = empty(steps.places if as_users else total, columns, dtype)
                 (known if is_value(label) else results)[label] = tensor
                 words.append(tensor.data_ptr())
             else:
@@ -151,16 +158,17 @@ class Kernel:
         wholes = [_plain(known[label], dtype, any_layout)
                   for label, any_layout in self._wholes]  # fmt: skip
         initial = [_plain(known[label], dtype) for _, label, *_ in self._states]
-        final = [torch.empty(steps.most, columns, dtype=dtype) for *_, columns, _ in self._states]
+        count = steps.sequences
+        final = [torch.empty(count, columns, dtype=dtype) for *_, columns, _ in self._states]
         again = self._again(known, steps)
         sums = [torch.empty(shape, dtype=dtype) for *_, shape, _ in self._sums]
         for tensor in (*wholes, *initial, *final, *again):
             words.append(0 if tensor is None else tensor.data_ptr())
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
-        for (_, left, right, m, n, *_), tensor in zip(self._sums, sums, strict=True):
+        for (_, left, right, m, n, users, *_), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[_HEADER + left]
-            words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n)
+            words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n, *users)
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
@@ -191,7 +199,7 @@ class Kernel:
         return [
             None  # zeros want no gradient
             if known[RESET + name] is None
-            else torch.zeros(steps.most, columns, dtype=self._dtype)
+            else torch.zeros(steps.sequences, columns, dtype=self._dtype)
             for name, _, columns, _ in self._states
         ]
 
@@ -220,7 +228,7 @@ class Standing:
         for evaluate in kernel._before:
             sort(evaluate(held, rows), held, {})
         self._steps = Steps([rows])
-        made = {label: empty(rows, columns, dtype) for label, columns, _ in kernel._made}
+        made = {label: empty(rows, columns, dtype) for label, columns, *_ in kernel._made}
         wholes = [_plain(held[label], dtype, any_layout) for label, any_layout in kernel._wholes]
         self._states = [
             {name: torch.zeros(rows, size, dtype=dtype) for name, _, size, _ in kernel._states}
@@ -272,18 +280,22 @@ class Standing:
 
 
 # Of a call: steps, direction, threads and their pool, where the rows of the steps are told, packed
-# weights, resets, and whether these are behind the steps; 0 for none. Then come addresses.
-_HEADER, _PACKED = 10, 7
+# weights, resets, and whether these are behind the steps; the order of the sequences, their number,
+# the rows of the user's arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
+_HEADER, _PACKED = 15, 7
 _ONLY_X = ("input.x", None, None)
 
 
 def _header(steps: Steps, reverse: bool, is_backward: bool) -> list[int]:
     sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
-    times = sizes, sizes + width * len(steps.sizes)
-    head = [len(steps.sizes), reverse, torch.get_num_threads(), *pool(), *times, 0]
-    if steps.resets is None:
-        return [*head, 0, 0]
-    return [*head, steps.resets.data_ptr(), is_backward]
+    count = len(steps.sizes)
+    head = [count, reverse, torch.get_num_threads(), *pool(), sizes, sizes + width * count, 0]
+    head += (0, 0) if steps.resets is None else (steps.resets.data_ptr(), is_backward)
+    ragged = steps.ragged
+    if ragged is None or ragged.order is None:
+        return [*head, 0, 0, 0, 0, 0]
+    order = sizes + width * (2 * count + 1)
+    return [*head, order, len(ragged.order), steps.places, ragged.between, ragged.stride]
 
 
 def _starts(bundle: Bundle) -> dict[str, int]:

@@ -109,7 +109,10 @@ class _Stage:
         return value
 
     def _late(self) -> set[int]:
-        """Sums over rows, and all that is made of them; views that only those read, too."""
+        """Sums over rows, and all that is made of them; views that only those read, too.
+
+        Not concatenations, which are written.
+        """
         nodes, made = self.graph.nodes, self.apart.results
         has_rows = [batch_dim(node.shape) is not None for node in nodes]
         sums = {
@@ -121,7 +124,9 @@ class _Stage:
         late = depends_on(nodes, sums)
         results = {index for _, index in self.graph.outputs}
         for index in range(len(nodes) - 1, -1, -1):
-            is_view = ops.TABLE[nodes[index].op].kind == "view" and index not in results
+            node = nodes[index]
+            is_view = ops.TABLE[node.op].kind == "view" and node.op != "cat"
+            is_view &= index not in results
             if is_view and self.readers[index] and late.issuperset(self.readers[index]):
                 late.add(index)
         return late

@@ -549,6 +549,28 @@ void run_steps(const Call& call, const Kernel* kernel, real* packed) {
   });
 }
 
+// What no step is made for: a sequence without steps keeps its state, and where a sequence has ended
+// the user's arrays are zero.
+void leave_alone(const Call& call, const Kernel& kernel) {
+  for (int64_t s = 0; s < kernel.states; s++)
+    for (int64_t r = call.sizes[0]; r < call.sequences; r++) {
+      const int64_t size = kernel.state_size[s];
+      begin_state(call, call.final[s] + call.order[r] * size, call.initial[s], r, size);
+    }
+  for (int64_t o = 0; o < kernel.outputs && call.between != 0; o++) {
+    if (!kernel.output[o].is_users) continue;
+    const int64_t size = kernel.output[o].size;
+    const int64_t steps = call.places / call.sequences;
+    const int64_t empty = call.places - call.offsets[call.steps];
+    const int64_t parts = empty * size < kToShare ? 1 : call.threads;
+    parallel(call.pool, call.threads, parts, [&](int64_t part) {
+      for (int64_t t = steps * part / parts; t < steps * (part + 1) / parts; t++)
+        for (int64_t r = t < call.steps ? call.sizes[t] : 0; r < call.sequences; r++)
+          std::memset(call.outputs[o] + place(call, t, r, true) * size, 0, size * sizeof(real));
+    });
+  }
+}
+
 // Sums over the rows: of many together first, and of these in double precision, so that rounding does
 // not grow with their number.
 void add_rows(const real* array, int64_t rows, int64_t stride, int64_t columns, real* result) {
@@ -565,7 +587,27 @@ void add_rows(const real* array, int64_t rows, int64_t stride, int64_t columns, 
   for (int64_t j = 0; j < columns; j++) result[j] = real(total[j]);
 }
 
-void sum_rows(const Call& call, int64_t rows, const OverRows& sum) {
+// The packed rows of an array, in memory of its own if the array lies as the user's do.
+struct Packed {
+  Memory own;
+  Packed(const Call& call, int64_t rows, int64_t size, bool is_users, const real** array)
+      : own(is_users && call.between != 0 ? rows * size : 0) {
+    if (!is_users || call.between == 0) return;
+    const int64_t parts = rows * size < kToShare ? 1 : call.threads;
+    parallel(call.pool, call.threads, parts, [&](int64_t part) {
+      for (int64_t t = call.steps * part / parts; t < call.steps * (part + 1) / parts; t++)
+        for (int64_t r = 0; r < call.sizes[t]; r++)
+          copy(own.data + (call.offsets[t] + r) * size, *array + place(call, t, r, true) * size,
+               size);
+    });
+    *array = own.data;
+  }
+};
+
+void sum_rows(const Call& call, int64_t rows, const OverRows& users) {
+  OverRows sum = users;
+  const Packed left(call, rows, sum.m, sum.left_is_users, &sum.left);
+  const Packed right(call, rows, sum.n, sum.right_is_users, &sum.right);
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
   } else if (sum.left == nullptr) {
@@ -602,7 +644,9 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
   call.sizes = reinterpret_cast<const int64_t*>(words[5]);
   call.offsets = reinterpret_cast<const int64_t*>(words[6]);
   call.resets = reinterpret_cast<const bool*>(words[8]), call.resets_after = words[9];
-  words += 10;
+  call.order = reinterpret_cast<const int64_t*>(words[10]), call.sequences = words[11];
+  call.places = words[12], call.between = words[13], call.stride = words[14];
+  words += 15;
   call.rows = reinterpret_cast<const real* const*>(words);
   call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
   call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);
@@ -618,6 +662,7 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
 
 extern "C" void run(const int64_t* words, const Kernel* kernel) {
   const Call call = read_call(words, kernel);
+  if (call.order != nullptr) leave_alone(call, *kernel);
   run_steps(call, kernel, reinterpret_cast<real*>(words[7]));  // packed weights, or null
   const int64_t rows = call.offsets[call.steps];
   for (int64_t i = 0; i < kernel->sums; i++) sum_rows(call, rows, call.over_rows[i]);

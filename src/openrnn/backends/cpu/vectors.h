@@ -292,6 +292,7 @@ struct OverRows {
   const real* right;
   real* result;
   int64_t m, n;
+  int64_t left_is_users, right_is_users;  // they lie as the user's arrays do
 };
 
 // What the caller gives; pointers are to arrays in the order of the generated file.
@@ -301,6 +302,11 @@ struct Call {
   PoolSize pool_size;
   const int64_t* sizes;        // rows at each step
   const int64_t* offsets;      // sum of the sizes before a step
+  const int64_t* order;        // the user's number of each sequence; null: the same
+  int64_t sequences;           // how many there are, those without steps among them
+  int64_t places;              // rows of the user's arrays
+  int64_t between, stride;     // of these, if they are padded, or zeros: step t of the user's
+                               // sequence b is row t * between + b * stride
   const real* const* rows;     // inputs with rows, (sum of sizes, features)
   real* const* outputs;        // (sum of sizes, features)
   const real* const* wholes;   // inputs without rows
@@ -333,6 +339,11 @@ struct Vector {
 // One of several threads that make each product of the same rows together, or null.
 struct Member;
 
+// An array that is made.
+struct Output {
+  int64_t size, is_users;
+};
+
 // rows (count, depth) times a packed weight, added to `start` if there is one
 typedef void (*Product)(Member* member, int64_t count, const real* left, int64_t row_stride,
                         int64_t depth_stride, const real* packed, int64_t depth, real* result,
@@ -352,6 +363,8 @@ struct Kernel {
   const Weight* weight;
   int64_t vectors;
   const Vector* vector;
+  const Output* output;
+  const int64_t* state_size;
 };
 
 // Sums that a product keeps in registers: rows by vectors of a panel. With 16 registers 4 by 3 leave
@@ -370,18 +383,31 @@ INLINE constexpr int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 INLINE int64_t clip(int64_t rows, int64_t count) {
   return rows < 0 ? 0 : rows > count ? count : rows;
 }
+// The row of a sequence's states in the user's arrays.
+INLINE int64_t state_row(const Call& call, int64_t row) {
+  return call.order != nullptr ? call.order[row] : row;
+}
+
+// The row of a step of a sequence in an array, which may lie as the user's do.
+INLINE int64_t place(const Call& call, int64_t step, int64_t row, bool is_users) {
+  if (is_users && call.between != 0)
+    return step * call.between + call.order[row] * call.stride;
+  return call.offsets[step] + row;
+}
+
 // A state before its first step.
-INLINE void begin_state(real* to, const real* initial, int64_t row, int64_t count) {
+INLINE void begin_state(const Call& call, real* to, const real* initial, int64_t row,
+                        int64_t count) {
   if (initial != nullptr)
-    __builtin_memcpy(to, initial + row * count, count * sizeof(real));
+    __builtin_memcpy(to, initial + state_row(call, row) * count, count * sizeof(real));
   else
     __builtin_memset(to, 0, count * sizeof(real));
 }
 
 // The gradient of a state that a reset made: it goes into the sum, if there is one, and no further.
-INLINE void take_state(real* from, real* sum, int64_t row, int64_t count) {
+INLINE void take_state(const Call& call, real* from, real* sum, int64_t row, int64_t count) {
   if (sum != nullptr)
-    for (int64_t j = 0; j < count; j++) sum[row * count + j] += from[j];
+    for (int64_t j = 0; j < count; j++) sum[state_row(call, row) * count + j] += from[j];
   __builtin_memset(from, 0, count * sizeof(real));
 }
 
@@ -410,23 +436,23 @@ inline int64_t take_steps(const Call& call, int64_t begin, int64_t first, int64_
   return rows;
 }
 
-// Brings the rows of some steps together, in the order of the loop.
+// Brings the rows of some steps together, `between` numbers apart, in the order of the loop.
 inline void gather(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
-                   const real* array, int64_t size, real* chunk) {
+                   const real* array, bool is_users, int64_t size, real* to, int64_t between) {
   for (int64_t i = begin; i < end; i++) {
-    const real* from = array + (call.offsets[step_of(call, i)] + first) * size;
-    const int64_t rows = rows_at(call, i, first, count);
-    for (int64_t r = 0; r < rows; r++, chunk += padded(size)) copy(chunk, from + r * size, size);
+    const int64_t step = step_of(call, i), rows = rows_at(call, i, first, count);
+    for (int64_t r = 0; r < rows; r++, to += between)
+      copy(to, array + place(call, step, first + r, is_users) * size, size);
   }
 }
 
 // The inverse.
 inline void scatter(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
-                    const real* chunk, int64_t size, real* array) {
+                    const real* from, int64_t between, int64_t size, real* array, bool is_users) {
   for (int64_t i = begin; i < end; i++) {
-    real* to = array + (call.offsets[step_of(call, i)] + first) * size;
-    const int64_t rows = rows_at(call, i, first, count);
-    for (int64_t r = 0; r < rows; r++, chunk += padded(size)) copy(to + r * size, chunk, size);
+    const int64_t step = step_of(call, i), rows = rows_at(call, i, first, count);
+    for (int64_t r = 0; r < rows; r++, from += between)
+      copy(array + place(call, step, first + r, is_users) * size, from, size);
   }
 }
 
