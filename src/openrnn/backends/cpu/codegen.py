@@ -223,8 +223,8 @@ class _Source:
         for place, (now, _) in enumerate(plan.states.values()):
             yield "for (int64_t r = 0; call.resets && !call.resets_after && r < active; r++)"
             yield (
-                f"  if (call.resets[at + r]) begin_state(call, {now.name} + r * padded({now.size}), "
-                f"call.again[{place}], first + r, {now.size});"
+                f"  if (call.resets[at + r]) begin_state(call, {now.name} + r * "
+                f"padded({now.size}), call.again[{place}], first + r, {now.size});"
             )
 
     def _leave(self, plan: Plan) -> Iterator[str]:

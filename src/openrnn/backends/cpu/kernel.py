@@ -281,7 +281,8 @@ class Standing:
 
 # Of a call: steps, direction, threads and their pool, where the rows of the steps are told, packed
 # weights, resets, and whether these are behind the steps; the order of the sequences, their number,
-# the rows of the user's arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
+# the rows of the user's arrays, and how far steps and sequences are apart there; 0 for none. Then
+# come addresses.
 _HEADER, _PACKED = 15, 7
 _ONLY_X = ("input.x", None, None)
 
