@@ -389,14 +389,41 @@ int64_t chunk_rows(const Call& call, int64_t rows) {
   return rows > kChunk ? rows : least(kChunk, rows * call.steps);
 }
 
+// Sums over the rows: of many together first, and of these in double precision, so that rounding does
+// not grow with their number.
+struct RowSums {
+  std::vector<double> total;
+  std::vector<real> some;
+  explicit RowSums(int64_t columns) : total(columns), some(columns) {}
+  void add(const real* array, int64_t rows, int64_t stride, int64_t first, int64_t columns) {
+    constexpr int64_t kTogether = 128;
+    real* const sums = some.data();
+    for (int64_t begin = 0; begin < rows; begin += kTogether) {
+      const int64_t end = least(rows, begin + kTogether);
+      copy(sums, array + begin * stride, columns);
+      for (int64_t i = begin + 1; i < end; i++) {
+        const real* const row = array + i * stride;
+        along(columns, [&](auto width, int64_t j) __attribute__((always_inline)) {
+          store(width, sums + j, load(width, sums + j) + load(width, row + j));
+        });
+      }
+      for (int64_t j = 0; j < columns; j++) total[first + j] += sums[j];
+    }
+  }
+  void write(real* result, int64_t first, int64_t end) const {
+    for (int64_t j = first; j < end; j++) result[j] = real(total[j]);
+  }
+};
+
 // result (rows, columns) = left (rows, depth) times right (depth, columns), each with its strides.
 //
 // Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
-// cache and a block of `left` in the second. Each thread has rows, or columns, of its own.
+// cache and a block of `left` in the second. Each thread has rows, or columns, of its own. Where
+// `sums` are wanted, of right over the depth, they are made of what was read to be packed.
 void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
             int64_t left_row, int64_t left_depth, const real* right,
             int64_t right_depth, int64_t right_column, real* result, int64_t threads,
-            Pool pool) {
+            Pool pool, real* sums = nullptr) {
   constexpr int64_t kColumns = 64 * kPanel, kHigh = 24 * kRows;
   if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
   const bool by_rows = rows >= columns;
@@ -407,11 +434,14 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
     const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
     const int64_t deepest = least(kDeep, depth);
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
+    const bool sum = sums != nullptr && (!by_rows || part == 0);
+    RowSums totals(sum ? columns : 0);
     for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
       for (int64_t k = 0; k < depth; k += kDeep) {
         const int64_t width = least(kColumns, column_end - c), deep = least(kDeep, depth - k);
         pack(of_right.data, right + k * right_depth + c * right_column, right_depth, right_column,
              deep, width);
+        if (sum) totals.add(right + k * right_depth + c, deep, right_depth, c, width);
         for (int64_t r = by_rows ? begin : 0; r < row_end; r += kHigh) {
           const int64_t high = least(kHigh, row_end - r);
           const real* from = left + r * left_row + k * left_depth;
@@ -425,6 +455,7 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
                    k > 0 ? to : nullptr, columns);
         }
       }
+    if (sum) totals.write(sums, by_rows ? 0 : begin, column_end);
   });
 }
 
@@ -571,22 +602,6 @@ void leave_alone(const Call& call, const Kernel& kernel) {
   }
 }
 
-// Sums over the rows: of many together first, and of these in double precision, so that rounding does
-// not grow with their number.
-void add_rows(const real* array, int64_t rows, int64_t stride, int64_t columns, real* result) {
-  constexpr int64_t kTogether = 128;
-  std::vector<double> total(columns);
-  std::vector<real> some(columns);
-  for (int64_t begin = 0; begin < rows; begin += kTogether) {
-    const int64_t end = least(rows, begin + kTogether);
-    for (int64_t j = 0; j < columns; j++) some[j] = array[begin * stride + j];
-    for (int64_t i = begin + 1; i < end; i++)
-      for (int64_t j = 0; j < columns; j++) some[j] += array[i * stride + j];
-    for (int64_t j = 0; j < columns; j++) total[j] += some[j];
-  }
-  for (int64_t j = 0; j < columns; j++) result[j] = real(total[j]);
-}
-
 // The packed rows of an array, in memory of its own if the array lies as the user's do.
 struct Packed {
   Memory own;
@@ -604,28 +619,54 @@ struct Packed {
   }
 };
 
-void sum_rows(const Call& call, int64_t rows, const OverRows& users) {
+// Of the factors of a product the narrow one is the harder to pack: it is taken as the left one.
+bool packs_left(const OverRows& sum) { return sum.m >= sum.n; }
+
+// A sum over the rows. Where the one of the array that is packed is wanted as well, it goes to `sums`.
+void sum_rows(const Call& call, int64_t rows, const OverRows& users, real* sums) {
   OverRows sum = users;
   const Packed left(call, rows, sum.m, sum.left_is_users, &sum.left);
   const Packed right(call, rows, sum.n, sum.right_is_users, &sum.right);
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
   } else if (sum.left == nullptr) {
-    constexpr int64_t kColumns = 128;  // of a part
-    const int64_t parts = rows * sum.n < kToShare ? 1 : (sum.n + kColumns - 1) / kColumns;
+    const int64_t parts = rows * sum.n < kToShare ? 1 : call.threads;
     parallel(call.pool, call.threads, parts, [&](int64_t part) {
       const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
-      add_rows(sum.right + first, rows, sum.n, end - first, sum.result + first);
+      RowSums totals(end);
+      totals.add(sum.right + first, rows, sum.n, first, end - first);
+      totals.write(sum.result, first, end);
     });
-  } else if (sum.m <= sum.n) {
+  } else if (!packs_left(sum)) {
     matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call.threads,
-           call.pool);
-  } else {  // the narrow factor as the left one, which is the harder to pack
+           call.pool, sums);
+  } else {
     Memory turned(sum.m * sum.n);
     matmul(sum.n, rows, sum.m, sum.right, 1, sum.n, sum.left, sum.m, 1, turned.data, call.threads,
-           call.pool);
+           call.pool, sums);
     transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
   }
+}
+
+// All sums over the rows; that of an array alone is made where a product packs the array.
+void sum_all(const Call& call, const Kernel& kernel) {
+  const int64_t rows = call.offsets[call.steps];
+  std::vector<bool> is_made(kernel.sums);
+  for (int64_t i = 0; i < kernel.sums; i++) {
+    const OverRows& product = call.over_rows[i];
+    if (product.left == nullptr) continue;
+    const real* const packed = packs_left(product) ? product.left : product.right;
+    real* sums = nullptr;
+    for (int64_t j = 0; j < kernel.sums && rows > 0; j++) {
+      const OverRows& sum = call.over_rows[j];
+      if (sums != nullptr || is_made[j] || sum.left != nullptr || sum.right != packed) continue;
+      sums = sum.result, is_made[j] = true;
+    }
+    sum_rows(call, rows, product, sums);
+  }
+  for (int64_t i = 0; i < kernel.sums; i++)
+    if (call.over_rows[i].left == nullptr && !is_made[i])
+      sum_rows(call, rows, call.over_rows[i], nullptr);
 }
 
 }  // namespace
@@ -664,8 +705,7 @@ extern "C" void run(const int64_t* words, const Kernel* kernel) {
   const Call call = read_call(words, kernel);
   if (call.order != nullptr) leave_alone(call, *kernel);
   run_steps(call, kernel, reinterpret_cast<real*>(words[7]));  // packed weights, or null
-  const int64_t rows = call.offsets[call.steps];
-  for (int64_t i = 0; i < kernel->sums; i++) sum_rows(call, rows, call.over_rows[i]);
+  sum_all(call, *kernel);
 }
 
 extern "C" int64_t packed_size_of(const Kernel* kernel) { return size_of_packed(*kernel); }
