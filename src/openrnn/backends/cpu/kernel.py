@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openrnn.backends.cpu import build
+from openrnn.backends.cpu import buffers, build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
@@ -146,12 +146,15 @@ class Kernel:
             else:
                 words.append(saved + place * total * size)
         if self.bundle:
-            results[_BUNDLE] = empty(total, self._bundled, dtype)
+            results[_BUNDLE] = buffers.empty(total, self._bundled, dtype)
             saved = results[_BUNDLE].data_ptr()
         for label, columns, place, as_users in self._made:
             if place is None:
-                tensor = empty(steps.places if as_users else total, columns, dtype)
-                (known if is_value(label) else results)[label] = tensor
+                if is_value(label):
+                    tensor = known[label] = buffers.empty(total, columns, dtype)
+                else:
+                    rows = steps.places if as_users else total
+                    tensor = results[label] = empty(rows, columns, dtype)
                 words.append(tensor.data_ptr())
             else:
                 words.append(saved + place * total * size)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from openrnn.backends.cpu import build
+from openrnn.backends.cpu.buffers import LARGE
 
 REAL = {torch.float32: "float", torch.float64: "double"}
 HALF = (torch.float16, torch.bfloat16)  # they are stored; what is computed is float32
 _SOURCE = Path(__file__).with_name("runtime.cpp")
-_LARGE = 1 << 22  # bytes: for more, large pages are faster to get
 
 
 @lru_cache(maxsize=len(REAL))
@@ -66,9 +66,9 @@ def _entries() -> tuple[int, int]:
 
 
 def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """Memory that is about to be written."""
+    """Memory that is about to be written, of torch's own."""
     tensor = torch.empty(rows, columns, dtype=dtype)
-    if tensor.nbytes >= _LARGE:
+    if tensor.nbytes >= LARGE:  # large pages are faster to get
         runtime(dtype).advise(tensor.data_ptr(), tensor.nbytes)
     return tensor
 
