@@ -44,7 +44,8 @@ class Kernel:
         phases, assembly, self._dtype = assemble(stages, states)
         self._library = build.load(generate(assembly, self._dtype))
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
-        self._run = runtime(self._dtype).run
+        shared = runtime(self._dtype)
+        self._run, self._packed_size = shared.run, shared.packed_size_of(self._kernel)
         cpu = torch.device("cpu")
         self._before, self._after = (
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
@@ -172,6 +173,8 @@ class Kernel:
         for (_, left, right, m, n, users, *_), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[_HEADER + left]
             words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n, *users)
+        packed = buffers.empty(1, self._packed_size, dtype)
+        words[_PACKED] = packed.data_ptr()
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
@@ -249,10 +252,10 @@ class Standing:
                 words += (0, 0, *whole.stride())[-2:]
             calls.append(array("q", words))
         run = runtime(dtype)
-        packed = empty(1, run.packed_size_of(kernel._kernel), dtype)
+        packed = empty(1, kernel._packed_size, dtype)
         run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
         for call in calls:
-            call[_PACKED] = packed.data_ptr()
+            call[_PACKED], call[_IS_PACKED] = packed.data_ptr(), 1
         self._packed = packed
         self._calls = [(call, call.buffer_info()[0]) for call in calls]
         self._turn = 0
@@ -282,18 +285,18 @@ class Standing:
         return result
 
 
-# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, packed
-# weights, resets, and whether these are behind the steps; the order of the sequences, their number,
-# the rows of the user's arrays, and how far steps and sequences are apart there; 0 for none. Then
-# come addresses.
-_HEADER, _PACKED = 15, 7
+# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, where
+# packed weights go, whether they are there, resets, and whether these are behind the steps; the
+# order of the sequences, their number, the rows of the user's arrays, and how far steps and
+# sequences are apart there; 0 for none. Then come addresses.
+_HEADER, _PACKED, _IS_PACKED = 16, 7, 8
 _ONLY_X = ("input.x", None, None)
 
 
 def _header(steps: Steps, reverse: bool, is_backward: bool) -> list[int]:
     sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
     count = len(steps.sizes)
-    head = [count, reverse, torch.get_num_threads(), *pool(), sizes, sizes + width * count, 0]
+    head = [count, reverse, torch.get_num_threads(), *pool(), sizes, sizes + width * count, 0, 0]
     head += (0, 0) if steps.resets is None else (steps.resets.data_ptr(), is_backward)
     ragged = steps.ragged
     if ragged is None or ragged.order is None:

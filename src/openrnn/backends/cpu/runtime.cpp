@@ -550,16 +550,14 @@ int64_t first_row(const Call& call, int64_t total, int64_t block, int64_t blocks
   return low;
 }
 
-// Packs the weights, unless they are given, and splits the batch into blocks of rows, each of which one thread runs through
-// all steps. No row's result depends on which block it is in.
-void run_steps(const Call& call, const Kernel* kernel, real* packed) {
+// Packs the weights, unless they are, and splits the batch into blocks of rows, each of which one
+// thread runs through all steps. No row's result depends on which block it is in.
+void run_steps(const Call& call, const Kernel* kernel, real* packed, bool is_packed) {
   if (call.steps == 0) return;
   const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
   const int64_t total = begin > end ? begin : end;
   if (total == 0) return;
-  Memory own(packed ? 0 : size_of_packed(*kernel));
-  const std::vector<const real*> weights =
-      weights_in(packed ? packed : own.data, call, *kernel, packed != nullptr);
+  const std::vector<const real*> weights = weights_in(packed, call, *kernel, is_packed);
   const int64_t of_step = total * multiplications(*kernel);
   if (total < call.threads && of_step >= kForTeam && of_step * call.steps >= kToWake) {
     run_in_team(call, *kernel, total, weights.data());
@@ -684,10 +682,10 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
   call.pool_size = reinterpret_cast<PoolSize>(words[4]);
   call.sizes = reinterpret_cast<const int64_t*>(words[5]);
   call.offsets = reinterpret_cast<const int64_t*>(words[6]);
-  call.resets = reinterpret_cast<const bool*>(words[8]), call.resets_after = words[9];
-  call.order = reinterpret_cast<const int64_t*>(words[10]), call.sequences = words[11];
-  call.places = words[12], call.between = words[13], call.stride = words[14];
-  words += 15;
+  call.resets = reinterpret_cast<const bool*>(words[9]), call.resets_after = words[10];
+  call.order = reinterpret_cast<const int64_t*>(words[11]), call.sequences = words[12];
+  call.places = words[13], call.between = words[14], call.stride = words[15];
+  words += 16;
   call.rows = reinterpret_cast<const real* const*>(words);
   call.outputs = reinterpret_cast<real* const*>(words += kernel->rows);
   call.wholes = reinterpret_cast<const real* const*>(words += kernel->outputs);
@@ -704,7 +702,7 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
 extern "C" void run(const int64_t* words, const Kernel* kernel) {
   const Call call = read_call(words, kernel);
   if (call.order != nullptr) leave_alone(call, *kernel);
-  run_steps(call, kernel, reinterpret_cast<real*>(words[7]));  // packed weights, or null
+  run_steps(call, kernel, reinterpret_cast<real*>(words[7]), words[8] != 0);
   sum_all(call, *kernel);
 }
 
