@@ -23,7 +23,12 @@ def run(call: Call) -> tuple[States, States]:
         if resets:
             state = replaced(state, resets[t], reset_to)
         new = spec.unwrap(cell(inputs[t], spec.wrap(state)), rows, type(cell).__name__)
-        return new if call.every else new[:1], new
+        rows_of_step = new if call.every else new[:1]
+        if sequence.lengths is not None:  # dense, whatever the lengths: what has ended stays
+            ended = sequence.lengths <= t
+            new = replaced(new, ended, state)
+            rows_of_step = tuple(s.masked_fill(ended.unsqueeze(1), 0) for s in rows_of_step)
+        return rows_of_step, new
 
     with parametrizations_once(cell) as cell:
         states, state = loop(step, sizes, state, reverse=reverse)
