@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._inductor import metrics
 
 import openrnn
 from tests.cells.box import BOX, RANDOM
 
-from .cases import flat
+from .cases import Everything, flat
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of its own modules
 
@@ -58,7 +59,9 @@ LAYERS: dict[str, Any] = {
     **{name: lambda name=name: openrnn.Recurrent(BOX[name](5, 6)) for name in CELLS},
 }
 CASES = [(name, "plain") for name in LAYERS]
+CASES += [(name, "lengths") for name in ("LSTM", "GRU", "RNN", "Recurrent", "Stack")]
 CASES += [(name, way) for name in ("LSTM", "reverse", "Stack") for way in ("reset", "every")]
+CASES += [("reverse", "all three")]
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +77,16 @@ def results(layer: Any, module: nn.Module, x: Tensor, **options: Any) -> list[Te
     found = list(flat(layer(x, **options)))
     torch.manual_seed(4)
     inputs = [x, *module.parameters()]
-    loss = sum((result * torch.randn_like(result)).sum() for result in found)
+    loss = sum((result * torch.randn(result.shape)).sum() for result in found)
     assert isinstance(loss, Tensor)
     return [*found, *torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)]
+
+
+def the_one_graph(counter: CompileCounterWithBackend) -> list[Any]:
+    """The nodes of the graph that was made for all sizes; an empty one is torch's."""
+    graphs = [list(graph.graph.nodes) for graph in counter.graphs]
+    (nodes,) = [nodes for nodes in graphs if nodes]
+    return nodes
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -85,16 +95,20 @@ def test_one_graph_for_all_sizes(name: str, options: str) -> None:
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
     for sizes in ((7, 3), (4, 5), (12, 2)):
-        x = torch.randn(*sizes, 5, requires_grad=True)
-        given: dict[str, Any] = {
-            "plain": {},
-            "reset": {"reset": torch.rand(sizes) < 0.3},
-            "every": {"return_states": True},
-        }[options]
+        x, given = torch.randn(*sizes, 5), {}
+        if options in ("reset", "all three"):
+            given["reset"] = torch.rand(sizes) < 0.3
+        if options in ("every", "all three"):
+            given["return_states"] = True
+        if options in ("lengths", "all three"):
+            steps, rows = reversed(sizes) if name == "GRU" else sizes  # it has batch_first
+            given["lengths"] = torch.arange(rows) * 2 % (steps + 1)
+            behind = torch.arange(steps).unsqueeze(1) >= given["lengths"]
+            x[behind.t() if name == "GRU" else behind] = float("nan")
+        x.requires_grad_()
         expected = results(layer, layer, x, **given)
         torch.testing.assert_close(results(compiled, layer, x, **given), expected)
-    graphs = [list(graph.graph.nodes) for graph in counter.graphs]
-    (nodes,) = [nodes for nodes in graphs if nodes]  # one for all sizes; an empty one is torch's
+    nodes = the_one_graph(counter)
     scans = [node for node in nodes if node.target is torch.ops.openrnn.scan]
     assert 1 <= len(scans) <= 4, "one for each cell, none for each step"
 
@@ -113,11 +127,58 @@ def test_given_states_have_gradients() -> None:
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
-@pytest.mark.parametrize("make", [openrnn.LSTMCell, openrnn.GRUCell, openrnn.RNNCell])
-def test_cells(make: Any) -> None:
-    cell, x = make(5, 6), torch.randn(3, 5, requires_grad=True)
-    compiled = torch.compile(cell, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(results(compiled, cell, x), results(cell, cell, x))
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells(name: str) -> None:
+    cell = getattr(openrnn, name)(5, 6)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(cell, fullgraph=True, dynamic=True, backend=counter)
+    for rows in (3, 5, 2):
+        x = torch.randn(rows, 5, requires_grad=True)
+        torch.testing.assert_close(results(compiled, cell, x), results(cell, cell, x))
+    assert the_one_graph(counter)
+
+
+def test_lengths_in_the_eager_loop() -> None:
+    """It, too, has no rows in the graph whose number depends on the lengths."""
+    layer = openrnn.Recurrent(nn.LSTMCell(5, 6), reverse=True, backend="eager")
+    x, lengths = torch.randn(4, 3, 5, requires_grad=True), torch.tensor([2, 4, 0])
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    given: dict[str, Any] = {"lengths": lengths, "return_states": True}
+    expected = results(layer, layer, x, **given)
+    torch.testing.assert_close(results(compiled, layer, x, **given), expected)
+
+
+def test_lengths_and_checkpoints() -> None:
+    layer, x = openrnn.GRU(5, 6, checkpoint=2), torch.randn(5, 3, 5, requires_grad=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    lengths = torch.tensor([5, 1, 3])
+    expected = results(layer, layer, x, lengths=lengths)
+    torch.testing.assert_close(results(compiled, layer, x, lengths=lengths), expected)
+
+
+def test_lengths_that_do_not_fit_are_an_error_when_they_come() -> None:
+    layer, x = openrnn.GRU(5, 6), torch.randn(4, 2, 5)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    compiled(x, lengths=torch.tensor([4, 2]))
+    for lengths, wrong in (([5, 2], "0. = 5"), ([4, -1], "1. = -1")):
+        with pytest.raises(openrnn.ArgumentError, match=f"from 0 to T = 4.*got lengths.{wrong}"):
+            compiled(x, lengths=torch.tensor(lengths))
+
+
+TRANSFORMS: dict[str, Any] = {
+    "vmap": lambda call, x: torch.vmap(call)(torch.stack([x, x.cos()])),
+    "grad": lambda call, x: torch.func.grad(lambda x: call(x).sin().sum())(x),
+    "jvp": lambda call, x: torch.func.jvp(call, (x,), (x.cos(),)),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_inside_of_what_is_compiled(transform: str) -> None:
+    """Of the operator they know nothing, forward-mode AD without a word."""
+    layer, x = LAYERS["Recurrent"](), torch.randn(2, 2, 5)
+    whole = lambda x: TRANSFORMS[transform](lambda x: layer(x)[0], x)  # noqa: E731
+    compiled = torch.compile(whole, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), whole(x))
 
 
 def test_what_changes_is_compiled_anew() -> None:
@@ -152,46 +213,87 @@ def test_a_cell_without_a_kernel() -> None:
         torch.compile(strict, fullgraph=True, backend="aot_eager")(x)
 
 
-def test_the_default_compiler() -> None:
+@pytest.mark.parametrize("name", ["GRU", "Recurrent", "Stack"])
+def test_what_is_around_is_fused_as_usual(name: str) -> None:
+    """By the default compiler: in one loop before the layer, and one behind it."""
+
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer, self.out = openrnn.GRU(5, 6), nn.Linear(6, 1)
+            self.layer = LAYERS[name]()
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.out(torch.relu(self.layer(x * 2)[0]))  # type: ignore[no-any-return]
+            return torch.relu(self.layer((x * 2).cos() + 1)[0] - 0.1).exp()  # type: ignore[no-any-return]
 
     net, x = Net(), torch.randn(7, 3, 5, requires_grad=True)
     compiled = torch.compile(net, fullgraph=True)
-    torch.testing.assert_close(results(compiled, net, x), results(net, net, x))
+    metrics.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+    assert metrics.generated_kernel_count == 2
+    if name == "GRU":
+        torch.testing.assert_close(results(compiled, net, x), results(net, net, x))
+
+
+def test_a_graph_does_not_grow_with_the_steps() -> None:
+    everything, sizes = Everything(), []
+    for steps in (3, 300):
+        torch._dynamo.reset()
+        counter = CompileCounterWithBackend("eager")
+        with torch.no_grad():
+            torch.compile(everything, fullgraph=True, backend=counter, dynamic=False)(
+                *Everything.inputs(steps, 2)
+            )
+        sizes.append(len(the_one_graph(counter)))
+    assert sizes[0] == sizes[1]
 
 
 FRESH = """
 import sys, torch, openrnn
-for path in sys.argv[1:]:
-    x, expected = torch.load(path + ".numbers")
-    actual = torch.export.load(path + ".pt2").module()(x)
-    torch.testing.assert_close(actual, expected)
+inputs, expected = torch.load("numbers")
+programs = [torch.export.load("export.pt2").module(), torch._inductor.aoti_load_package("aoti.pt2")]
+for program in programs:
+    torch.testing.assert_close(program(*inputs), expected)
 print("right")
 """
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_export_runs_in_a_fresh_process(strict: bool, tmp_path: Path) -> None:
-    sizes = {0: torch.export.Dim("T", min=2), 1: torch.export.Dim("B", min=2)}
-    paths = []
-    for name in ("LSTM", "Recurrent", "Stack"):
-        layer = LAYERS[name]().eval()
+def test_exported_programs_run_in_a_fresh_process(tmp_path: Path) -> None:
+    """Of torch.export, and of AOTInductor; for other T and B than those of the example."""
+    steps, rows = torch.export.Dim("T", min=2), torch.export.Dim("B", min=2)
+    everything = Everything(lengths=True).eval()
+    with torch.no_grad():
         exported = torch.export.export(
-            layer, (torch.randn(7, 3, 5),), dynamic_shapes=(sizes,), strict=strict
+            everything,
+            Everything.inputs(7, 3),
+            dynamic_shapes=({0: steps, 1: rows}, {0: rows}, {0: rows}),
         )
-        paths.append(str(tmp_path / name))
-        x = torch.randn(9, 4, 5)
-        torch.save((x, layer(x)), paths[-1] + ".numbers")
-        torch.export.save(exported, paths[-1] + ".pt2")
-    command = [sys.executable, "-c", FRESH, *paths]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    torch.export.save(exported, tmp_path / "export.pt2")
+    torch._inductor.aoti_compile_and_package(
+        exported,
+        package_path=str(tmp_path / "aoti.pt2"),
+        inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
+    )
+    inputs = Everything.inputs(9, 4)
+    torch.save((inputs, [t.detach() for t in everything(*inputs)]), tmp_path / "numbers")
+    command = [sys.executable, "-c", FRESH]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.stdout.strip() == "right", said.stderr[-2000:]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_has_gradients(strict: bool) -> None:
+    """Of all that it is given, whatever the example wanted, and gradients of these."""
+    layer, x = openrnn.Recurrent(Cell()), torch.randn(4, 3, 5)
+    program = torch.export.export(layer, (x,), strict=strict).module()
+    program.load_state_dict(layer.state_dict())
+    x.requires_grad_()
+
+    def penalty(run: Any) -> list[Tensor]:
+        (gradient,) = torch.autograd.grad(run(x)[0].sin().sum(), x, create_graph=True)
+        return [gradient, *torch.autograd.grad(gradient.square().sum(), [x, *run.parameters()])]
+
+    torch.testing.assert_close(penalty(program), penalty(layer))
 
 
 def test_a_graph_survives_as_text() -> None:
