@@ -31,6 +31,7 @@ from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Builder, Value
 from openrnn.step.shape import Batch
 from tests.cells.box import BOX, as_given, random_states
+from tests.citizen.cases import Everything
 from tests.io.compare import assert_equal
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra io")
@@ -300,26 +301,69 @@ class Model(nn.Module):
         return z, h, c
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_in_a_model_that_torch_exports() -> None:
+def by_torch(model: nn.Module, *inputs: Tensor) -> Callable[..., list[Tensor]]:
+    """What torch.onnx.export writes, run; all but the features is dynamic."""
     pytest.importorskip("onnxscript", reason="needs onnxscript, as torch.onnx.export does")
-    model, any_size = Model().eval(), torch.export.Dim.DYNAMIC
     exported = torch.onnx.export(
-        model,
-        (torch.randn(T, B, I),),
+        model.eval(),
+        inputs,
         dynamo=True,
         verbose=False,
-        dynamic_shapes=({0: any_size, 1: any_size},),
+        dynamic_shapes=tuple(
+            dict.fromkeys(range(max(x.dim() - 1, 1)), torch.export.Dim.DYNAMIC) for x in inputs
+        ),
         custom_translation_table=onnx_translations(),
     )
     session = runtime.InferenceSession(
         exported.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        return [torch.tensor(value) for value in session.run(None, feed)]
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_model_that_torch_exports() -> None:
+    model = Model()
+    exported = by_torch(model, torch.randn(T, B, I))
     for steps, rows in [(T, B), (2, 4)]:
         x = torch.randn(steps, rows, I)
-        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        for ours, theirs in zip(model(x), found, strict=True):
+        for ours, theirs in zip(model(x), exported(x), strict=True):
             assert_equal(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_of_each_kind_in_a_model_that_torch_exports() -> None:
+    model = Everything(lengths=True)
+    exported = by_torch(model, *Everything.inputs(T, B))
+    for steps, rows in [(T, B), (2, 4)]:
+        inputs = Everything.inputs(steps, rows)
+        for ours, theirs in zip(model(*inputs), exported(*inputs), strict=True):
+            assert_equal(ours, theirs)
+
+
+class Asking(nn.Module):
+    """A model that asks of its layer what cannot be written so."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__()
+        self.layer, self.option = LSTM(I, H), option
+
+    def forward(self, x: Tensor) -> Tensor:
+        options = {"reset": x[..., 0] > 0, "return_states": True}
+        return self.layer(x, **{self.option: options[self.option]})[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("option", ["reset", "return_states"])
+def test_what_torch_cannot_export(option: str) -> None:
+    with pytest.raises(Exception, match="onnx_translations: expected a layer") as caught:
+        by_torch(Asking(option), torch.randn(T, B, I))
+    assert f"received a call with {option}=" in str(caught.value)
 
 
 # --- each operation of the table -----------------------------------------------------------------
