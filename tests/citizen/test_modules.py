@@ -22,6 +22,7 @@ from openrnn.backends.cpu.kernel import Kernel
 
 from .cases import (
     Leaky,
+    Loop,
     Loops,
     Pair,
     assert_alike,
@@ -342,6 +343,40 @@ def test_hooks_of_a_cell_run_at_each_step(name: str, late: bool) -> None:
     assert_alike(pair, x)
     assert len(counts[0]) == len(counts[1]) == 4
     torch.testing.assert_close(*counts)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # as of torch's
+@names
+def test_hooks_of_all_modules(name: str) -> None:
+    """They see what torch's see: a layer over time once, a cell in it and its parts at each step."""
+    pair, x = make(name), x_of(name)
+    logs: list[list[Any]] = []
+    for module in pair:
+        log: list[Any] = []
+
+        def note(m: nn.Module, *args: Any, log: list[Any] = log) -> None:
+            if not isinstance(m, (Loop, Loops, openrnn.Recurrent, openrnn.Stack)):
+                tensors = [t for t in args[-1] if t is not None]  # of results or gradients
+                log.append((type(m).__name__, [t.detach() for t in flat(tensors)]))
+
+        kinds = nn.modules.module
+        handles = [
+            kinds.register_module_forward_pre_hook(note),
+            kinds.register_module_forward_hook(note),
+            kinds.register_module_full_backward_hook(note),
+        ]
+        try:
+            gradients(module, x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        logs.append(log)
+    if name == "Stack":  # a loop at each layer, in any order of the layers
+        logs = [sorted(log, key=lambda entry: entry[0]) for log in logs]
+    assert [entry[0] for entry in logs[0]] == [entry[0] for entry in logs[1]]
+    assert len(logs[0]) >= 3
+    torch.testing.assert_close(*([tensors for _, tensors in log] for log in logs))
+    assert_alike(pair, x)
 
 
 @pytest.mark.parametrize("zip_file", [True, False], ids=["zip", "before 1.6"])

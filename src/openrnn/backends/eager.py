@@ -6,14 +6,16 @@ import torch
 
 from openrnn.backends.backend import Call, States
 from openrnn.backends.loop import loop, replaced
-from openrnn.binding import bind, parametrizations_once
+from openrnn.binding import bind, parametrizations_once, without_global_hooks
 
 
 def run(call: Call) -> tuple[States, States]:
     """See `Backend`."""
+    if call.parameters is not None:  # a cell of a drop-in layer's, which shows itself as a whole
+        with without_global_hooks():
+            cell = bind(call.cell, call.parameters)
+            return run(call._replace(cell=cell, parameters=None))
     cell, spec, sequence, reverse = call.cell, call.spec, call.sequence, call.reverse
-    if call.parameters is not None:
-        cell = bind(cell, call.parameters)
     inputs, sizes = sequence.unbind(), sequence.sizes()
     state = call.state or spec.zeros(sequence.data, sizes[0])
     resets = None if call.resets is None else torch.split(call.resets, sizes)
