@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch._inductor import metrics
 import openrnn
 from tests.cells.box import BOX, RANDOM
 
-from .cases import Everything, flat
+from .cases import NAMES, Everything, flat
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of its own modules
 
@@ -58,10 +58,28 @@ LAYERS: dict[str, Any] = {
     "Stack": stack,
     **{name: lambda name=name: openrnn.Recurrent(BOX[name](5, 6)) for name in CELLS},
 }
-CASES = [(name, "plain") for name in LAYERS]
-CASES += [(name, "lengths") for name in ("LSTM", "GRU", "RNN", "Recurrent", "Stack")]
-CASES += [(name, way) for name in ("LSTM", "reverse", "Stack") for way in ("reset", "every")]
-CASES += [("reverse", "all three")]
+OVER_TIME = ("RNN", "LSTM", "GRU", "Recurrent", "Stack")
+feature = pytest.mark.feature
+WAYS: dict[str, Any] = {
+    "plain": (feature("torch.compile"), feature("any T and B")),
+    "lengths": feature("lengths in a graph"),
+    "all three": feature("resets and all states in a graph"),
+    "reset": (),
+    "every": (),
+}
+CASES = [
+    *((name, "plain") for name in LAYERS),
+    *((name, way) for way in ("lengths", "all three") for name in (*OVER_TIME, "reverse")),
+    ("LSTM", "reset"),
+    ("Stack", "every"),
+]
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "RNN": lambda: openrnn.RNN(5, 6),
+    "LSTM": lambda: openrnn.LSTM(5, 6),
+    "GRU": lambda: openrnn.GRU(5, 6),
+    "Recurrent": lambda: openrnn.Recurrent(Cell()),
+    "Stack": stack,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +107,9 @@ def the_one_graph(counter: CompileCounterWithBackend) -> list[Any]:
     return nodes
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(
+    ("name", "options"), [pytest.param(*case, marks=WAYS[case[1]]) for case in CASES]
+)
 def test_one_graph_for_all_sizes(name: str, options: str) -> None:
     layer = LAYERS[name]()
     counter = CompileCounterWithBackend("aot_eager")
@@ -113,6 +133,7 @@ def test_one_graph_for_all_sizes(name: str, options: str) -> None:
     assert 1 <= len(scans) <= 4, "one for each cell, none for each step"
 
 
+@pytest.mark.feature("resets and all states in a graph", "LSTM")
 def test_given_states_have_gradients() -> None:
     layer = openrnn.LSTM(5, 6)
     x, reset = torch.randn(7, 3, 5), torch.rand(7, 3) < 0.3
@@ -127,6 +148,8 @@ def test_given_states_have_gradients() -> None:
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
+@pytest.mark.feature("torch.compile")
+@pytest.mark.feature("any T and B")
 @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
 def test_cells(name: str) -> None:
     cell = getattr(openrnn, name)(5, 6)
@@ -165,20 +188,24 @@ def test_lengths_that_do_not_fit_are_an_error_when_they_come() -> None:
             compiled(x, lengths=torch.tensor(lengths))
 
 
-TRANSFORMS: dict[str, Any] = {
-    "vmap": lambda call, x: torch.vmap(call)(torch.stack([x, x.cos()])),
-    "grad": lambda call, x: torch.func.grad(lambda x: call(x).sin().sum())(x),
-    "jvp": lambda call, x: torch.func.jvp(call, (x,), (x.cos(),)),
-}
-
-
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_transforms_inside_of_what_is_compiled(transform: str) -> None:
+@pytest.mark.feature("torch.func in a graph")
+@pytest.mark.parametrize("name", SMALL)
+def test_transforms_inside_of_what_is_compiled(name: str) -> None:
     """Of the operator they know nothing, forward-mode AD without a word."""
-    layer, x = LAYERS["Recurrent"](), torch.randn(2, 2, 5)
-    whole = lambda x: TRANSFORMS[transform](lambda x: layer(x)[0], x)  # noqa: E731
-    compiled = torch.compile(whole, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), whole(x))
+    layer, x = SMALL[name](), torch.randn(2, 2, 5)
+
+    def call(x: Tensor) -> Tensor:
+        return layer(x)[0].sin()  # type: ignore[no-any-return]
+
+    def transformed(x: Tensor) -> tuple[Any, ...]:
+        return (
+            torch.vmap(call)(torch.stack([x, x.cos()])),
+            torch.func.grad(lambda x: call(x).sum())(x),
+            torch.func.jvp(call, (x,), (x.cos(),)),
+        )
+
+    compiled = torch.compile(transformed, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), transformed(x))
 
 
 def test_what_changes_is_compiled_anew() -> None:
@@ -203,6 +230,7 @@ def test_training_and_evaluation(name: str) -> None:
     torch.testing.assert_close(compiled(x)[0], layer(x)[0])
 
 
+@pytest.mark.refused("a cell that no kernel can be made of")
 def test_a_cell_without_a_kernel() -> None:
     x = torch.randn(3, 2, 5)
     layer = openrnn.Recurrent(Sorting())
@@ -213,14 +241,15 @@ def test_a_cell_without_a_kernel() -> None:
         torch.compile(strict, fullgraph=True, backend="aot_eager")(x)
 
 
-@pytest.mark.parametrize("name", ["GRU", "Recurrent", "Stack"])
+@pytest.mark.feature("code around")
+@pytest.mark.parametrize("name", SMALL)
 def test_what_is_around_is_fused_as_usual(name: str) -> None:
     """By the default compiler: in one loop before the layer, and one behind it."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = LAYERS[name]()
+            self.layer = SMALL[name]()
 
         def forward(self, x: Tensor) -> Tensor:
             return torch.relu(self.layer((x * 2).cos() + 1)[0] - 0.1).exp()  # type: ignore[no-any-return]
@@ -235,6 +264,7 @@ def test_what_is_around_is_fused_as_usual(name: str) -> None:
         torch.testing.assert_close(results(compiled, net, x), results(net, net, x))
 
 
+@pytest.mark.feature("any number of steps", *OVER_TIME)
 def test_a_graph_does_not_grow_with_the_steps() -> None:
     everything, sizes = Everything(), []
     for steps in (3, 300):
@@ -258,6 +288,8 @@ print("right")
 """
 
 
+@pytest.mark.feature("torch.export", *NAMES)
+@pytest.mark.feature("AOTInductor", *NAMES)
 def test_exported_programs_run_in_a_fresh_process(tmp_path: Path) -> None:
     """Of torch.export, and of AOTInductor; for other T and B than those of the example."""
     steps, rows = torch.export.Dim("T", min=2), torch.export.Dim("B", min=2)
@@ -281,19 +313,31 @@ def test_exported_programs_run_in_a_fresh_process(tmp_path: Path) -> None:
     assert said.stdout.strip() == "right", said.stderr[-2000:]
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_an_exported_program_has_gradients(strict: bool) -> None:
+@pytest.mark.feature("gradients of a program")
+@pytest.mark.parametrize(
+    ("name", "strict"), [*((name, False) for name in SMALL), ("Recurrent", True)]
+)
+def test_an_exported_program_has_gradients(name: str, strict: bool) -> None:
     """Of all that it is given, whatever the example wanted, and gradients of these."""
-    layer, x = openrnn.Recurrent(Cell()), torch.randn(4, 3, 5)
+    layer, x = SMALL[name](), torch.randn(4, 3, 5)
     program = torch.export.export(layer, (x,), strict=strict).module()
-    program.load_state_dict(layer.state_dict())
-    x.requires_grad_()
+    inputs = [x.requires_grad_(), *program.parameters()]
+    assert [*map(id, layer.parameters())] == [*map(id, inputs[1:])]
 
     def penalty(run: Any) -> list[Tensor]:
         (gradient,) = torch.autograd.grad(run(x)[0].sin().sum(), x, create_graph=True)
-        return [gradient, *torch.autograd.grad(gradient.square().sum(), [x, *run.parameters()])]
+        return [gradient, *torch.autograd.grad(gradient.square().sum(), inputs, allow_unused=True,
+                                               materialize_grads=True)]  # fmt: skip
 
     torch.testing.assert_close(penalty(program), penalty(layer))
+
+
+@pytest.mark.refused("vmap of an exported program")
+def test_vmap_of_an_exported_program_is_refused() -> None:
+    layer, x = openrnn.Recurrent(Cell()), torch.randn(2, 4, 3, 5)
+    program: Any = torch.export.export(layer, (x[0],)).module()
+    with pytest.raises(RuntimeError, match="Batching rule not implemented for openrnn::scan"):
+        torch.vmap(lambda x: program(x)[0])(x)
 
 
 def test_a_graph_survives_as_text() -> None:

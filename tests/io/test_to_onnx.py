@@ -31,7 +31,7 @@ from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Builder, Value
 from openrnn.step.shape import Batch
 from tests.cells.box import BOX, as_given, random_states
-from tests.citizen.cases import Everything
+from tests.citizen.cases import NAMES, Everything
 from tests.io.compare import assert_equal
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra io")
@@ -121,10 +121,12 @@ DROP_INS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
+@pytest.mark.feature("to_onnx")
+@pytest.mark.feature("lengths in ONNX")
 @pytest.mark.parametrize("name", DROP_INS)
 def test_drop_ins(name: str, tmp_path: Path) -> None:
     layer = DROP_INS[name][0]()
-    exported = Exported(layer, tmp_path)
+    exported, ragged = (Exported(layer, tmp_path, lengths=given) for given in (False, True))
     assert layer.training
     assert exported.recurrent == DROP_INS[name][1]
     dtype = next(layer.parameters()).dtype
@@ -133,7 +135,12 @@ def test_drop_ins(name: str, tmp_path: Path) -> None:
         count = layer.num_layers * (2 if layer.bidirectional else 1)
         h = torch.randn(count, rows, layer.proj_size or H, dtype=dtype)
         state = (h, torch.randn(count, rows, H, dtype=dtype)) if "c_0" in exported.inputs else h
-        assert_same(exported, layer, torch.randn(*shape, I, dtype=dtype), state)
+        x = torch.randn(*shape, I, dtype=dtype)
+        assert_same(exported, layer, x, state)
+        if not isinstance(layer, (LSTM, GRU, RNN)):  # torch's take no lengths
+            continue
+        lengths = torch.tensor([steps, 0, 2][:rows])
+        assert_same(ragged, layer, x, state, lengths=lengths)
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mean"])
@@ -152,6 +159,8 @@ def stack(**options: Any) -> Stack:
     return Stack([nn.GRUCell(H, H), LSTM(H, H, 2), inner], residual=True, dropout=0.5, **options)
 
 
+@pytest.mark.feature("to_onnx", "Stack")
+@pytest.mark.feature("lengths in ONNX", "Stack")
 def test_a_stack_with_residuals_and_lengths(tmp_path: Path) -> None:
     layer = stack(batch_first=True)
     exported = Exported(layer, tmp_path, lengths=True)
@@ -163,8 +172,19 @@ def test_a_stack_with_residuals_and_lengths(tmp_path: Path) -> None:
     assert_same(exported, layer, x, state, lengths=lengths)
 
 
-def test_a_stream_is_one_step_with_states_in_and_out(tmp_path: Path) -> None:
-    layer = stack().eval()
+STREAMS: dict[str, Callable[[], Any]] = {
+    "RNN": lambda: RNN(H, H),
+    "LSTM": lambda: LSTM(H, H, 2),
+    "GRU": lambda: GRU(H, H, zoneout=0.1),
+    "Recurrent": lambda: Recurrent(cells.SLSTMCell(H, H)),
+    "Stack": stack,
+}
+
+
+@pytest.mark.feature("a stream in ONNX")
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_one_step_with_states_in_and_out(name: str, tmp_path: Path) -> None:
+    layer = STREAMS[name]().eval()
     exported = Exported(layer, tmp_path, stream=True)
     assert "Scan" not in exported.recurrent
     x = torch.randn(T, B, H)
@@ -180,11 +200,17 @@ def test_a_stream_is_one_step_with_states_in_and_out(tmp_path: Path) -> None:
         assert_equal(ours, theirs)
 
 
-def test_a_cell_is_one_step(tmp_path: Path) -> None:
-    cell = cells.MGUCell(I, H)
-    exported, x, h = Exported(cell, tmp_path), torch.randn(B, I), torch.randn(B, H)
-    for theirs in exported(x, h):
-        assert_equal(cell(x, h), theirs)
+@pytest.mark.feature("to_onnx")
+@pytest.mark.feature("a stream in ONNX")
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell", "MGUCell"])
+def test_a_cell_is_one_step(name: str, tmp_path: Path) -> None:
+    cell = getattr(cells, name)(I, H)
+    x, state = torch.randn(B, I), as_given(random_states(cell, B))
+    expected = flat(cell(x, state))
+    for ours, theirs in zip(
+        (expected[0], *expected), Exported(cell, tmp_path)(x, state), strict=True
+    ):
+        assert_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -220,6 +246,8 @@ class Own(nn.Module):
         return m.softmax(-1), seen + m.amax(-1, keepdim=True)
 
 
+@pytest.mark.feature("to_onnx", "Recurrent")
+@pytest.mark.feature("lengths in ONNX", "Recurrent")
 def test_a_cell_of_ones_own(tmp_path: Path) -> None:
     layer = Recurrent(Own(), reverse=True)
     exported = Exported(layer, tmp_path, input_size=I)
@@ -227,8 +255,10 @@ def test_a_cell_of_ones_own(tmp_path: Path) -> None:
     numbers = {i.name for i in exported.model.graph.initializer}
     assert {"cell.mix.weight", "cell.mix.bias", "cell.scale"} <= numbers
     assert not any("unused" in name for name in numbers)
-    state = torch.randn(B, H), torch.randn(B, 1)
-    assert_same(exported, layer, torch.randn(T, B, I), state)
+    state, x = (torch.randn(B, H), torch.randn(B, 1)), torch.randn(T, B, I)
+    assert_same(exported, layer, x, state)
+    ragged = Exported(layer, tmp_path, lengths=True)
+    assert_same(ragged, layer, x, state, lengths=torch.tensor([T, 0, 2]))
 
 
 class OwnLSTM(nn.Module):
@@ -336,6 +366,7 @@ def test_in_a_model_that_torch_exports() -> None:
             assert_equal(ours, theirs)
 
 
+@pytest.mark.feature("torch.onnx.export", *NAMES)
 @pytest.mark.filterwarnings("ignore")
 def test_one_of_each_kind_in_a_model_that_torch_exports() -> None:
     model = Everything(lengths=True)
@@ -358,6 +389,7 @@ class Asking(nn.Module):
         return self.layer(x, **{self.option: options[self.option]})[0]  # type: ignore[no-any-return]
 
 
+@pytest.mark.refused("reset= and return_states= in torch.onnx.export")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("option", ["reset", "return_states"])
 def test_what_torch_cannot_export(option: str) -> None:
@@ -481,6 +513,8 @@ class Branching(Drawing):
         return h if h.sum() > 0 else -h
 
 
+@pytest.mark.refused("a stream that runs backward")
+@pytest.mark.refused("random numbers in evaluation")
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
