@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import metrics
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import openrnn
 from tests.cells.box import BOX, RANDOM
@@ -179,6 +180,17 @@ def test_lengths_and_checkpoints() -> None:
     torch.testing.assert_close(results(compiled, layer, x, lengths=lengths), expected)
 
 
+@pytest.mark.refused("a PackedSequence in one graph")
+def test_a_packed_sequence_breaks_the_graph() -> None:
+    layer, x = openrnn.GRU(5, 6), torch.randn(4, 3, 5)
+    packed = pack_padded_sequence(x, torch.tensor([4, 2, 1]))
+    with pytest.raises(Exception, match=r"Tensor\.item|graph break|data-dependent"):
+        torch.compile(layer, fullgraph=True, backend="eager")(packed)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager")
+    torch.testing.assert_close(compiled(packed)[0].data, layer(packed)[0].data)
+
+
 def test_lengths_that_do_not_fit_are_an_error_when_they_come() -> None:
     layer, x = openrnn.GRU(5, 6), torch.randn(4, 2, 5)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -279,7 +291,16 @@ def test_a_graph_does_not_grow_with_the_steps() -> None:
 
 
 FRESH = """
-import sys, torch, openrnn
+import torch
+
+try:
+    torch._inductor.aoti_load_package("aoti.pt2")
+except RuntimeError as error:
+    assert "openrnn::scan" in str(error)
+else:
+    raise AssertionError("it cannot run without openrnn")
+
+import openrnn
 inputs, expected = torch.load("numbers")
 programs = [torch.export.load("export.pt2").module(), torch._inductor.aoti_load_package("aoti.pt2")]
 for program in programs:
@@ -290,6 +311,7 @@ print("right")
 
 @pytest.mark.feature("torch.export", *NAMES)
 @pytest.mark.feature("AOTInductor", *NAMES)
+@pytest.mark.refused("a program without openrnn")
 def test_exported_programs_run_in_a_fresh_process(tmp_path: Path) -> None:
     """Of torch.export, and of AOTInductor; for other T and B than those of the example."""
     steps, rows = torch.export.Dim("T", min=2), torch.export.Dim("B", min=2)
