@@ -203,7 +203,7 @@ def test_lengths_that_do_not_fit_are_an_error_when_they_come() -> None:
 @pytest.mark.feature("torch.func in a graph")
 @pytest.mark.parametrize("name", SMALL)
 def test_transforms_inside_of_what_is_compiled(name: str) -> None:
-    """Of the operator they know nothing, forward-mode AD without a word."""
+    """Of the operator they know nothing: the steps are unrolled."""
     layer, x = SMALL[name](), torch.randn(2, 2, 5)
 
     def call(x: Tensor) -> Tensor:
