@@ -92,12 +92,18 @@ def test_results_and_gradients_there_and_back(name: str) -> None:
 
 @pytest.mark.feature("convert")
 @pytest.mark.feature("to_torch")
+@pytest.mark.feature("an optimizer built before")
+@pytest.mark.feature("what stays as it is")
 @pytest.mark.parametrize("name", ["Recurrent", "Stack"])
 def test_cells_of_torch_in_a_layer_of_ours(name: str) -> None:
     stack = openrnn.Stack([nn.LSTMCell(12, 6), nn.GRUCell(6, 6)])
     layer = (openrnn.Recurrent(nn.LSTMCell(12, 6)) if name == "Recurrent" else stack).double()
-    x, held = x_of(name), [*map(id, layer.parameters())]
-    expected = results(layer, x)
+    below = layer.layers[0].cell if name == "Stack" else layer.cell  # type: ignore[union-attr, index]
+    x, seen = x_of(name), list[nn.Module]()
+    parametrizations.weight_norm(below, "weight_hh")
+    peer, optimizer = copy.deepcopy(layer), torch.optim.Adam(layer.parameters(), 0.05)
+    below.register_forward_hook(lambda module, *_: seen.append(module))
+    held, expected = [*map(id, layer.parameters())], results(layer, x)
     report = openrnn.convert(layer)
     assert len(report.replaced) == (1 if name == "Recurrent" else 2)
     assert not report.left
@@ -106,6 +112,13 @@ def test_cells_of_torch_in_a_layer_of_ours(name: str) -> None:
     assert not any(isinstance(module, openrnn.cells.Cell) for module in layer.modules())
     torch.testing.assert_close(results(layer, x), expected)
     assert [*map(id, layer.parameters())] == held
+    openrnn.convert(layer)
+    train(layer, optimizer, x)
+    train(peer, torch.optim.Adam(peer.parameters(), 0.05), x)
+    for after, twin in zip(layer.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(after, twin)
+    assert len(seen) == 6 * 4, "each call has four steps"
+    assert all(module is below for module in seen)
 
 
 @pytest.mark.feature("an optimizer built before")
