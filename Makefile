@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check bench docs compatibility clean
 
 setup: $(INSTALLED)
 
 # Runs again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,examples,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,examples,io,dev]"
 	touch $@
 
 demo: setup
@@ -35,6 +35,10 @@ $(VENV)/.bench: $(INSTALLED)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the tests that the tables of the page stand for, and fills the tables.
+compatibility: setup
+	$(BIN)/python -m tools.compatibility
 
 clean:
 	rm -rf $(VENV) site demo build dist

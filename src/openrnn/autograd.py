@@ -60,20 +60,26 @@ class _Call(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return (None, *ctx.runner.backward(inputs, kept, gradients))
         # A gradient of the gradient is asked for: torch records all of it.
-        recorded = [
-            (result, gradient)
-            for result, gradient in zip(
-                ctx.runner.differentiable(inputs, kept), gradients, strict=True
-            )
-            if result.requires_grad and gradient is not None
-        ]
-        results, gradients = zip(*recorded, strict=True) if recorded else ((), ())
-        wanted = ctx.runner.wanted
-        chosen = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
-        found = iter(
-            torch.autograd.grad(results, chosen, gradients, create_graph=True, allow_unused=True)
-        )
-        return (None, *(next(found) if want else None for want in wanted))
+        results = ctx.runner.differentiable(inputs, kept)
+        return (None, *recorded(results, gradients, inputs, ctx.runner.wanted))
+
+
+def recorded(
+    results: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    inputs: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients of the inputs where they are wanted, in operations that torch records."""
+    pairs = [
+        (result, gradient)
+        for result, gradient in zip(results, gradients, strict=True)
+        if result.requires_grad and gradient is not None
+    ]
+    of, gradients = zip(*pairs, strict=True) if pairs else ((), ())
+    chosen = [t for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
+    found = iter(torch.autograd.grad(of, chosen, gradients, create_graph=True, allow_unused=True))
+    return [next(found) if want else None for want in wanted]
 
 
 def call(runner: Runner, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

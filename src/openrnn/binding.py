@@ -126,6 +126,37 @@ def copy_containers(value: Any) -> Any:
     return value
 
 
+_GLOBAL_HOOKS = [
+    table
+    for name, table in vars(nn.modules.module).items()
+    if name.startswith("_global_") and name.endswith(("ward_hooks", "ward_pre_hooks"))
+]
+
+
+def has_global_hooks() -> bool:
+    """Whether torch calls hooks of the user's at all modules."""
+    return any(_GLOBAL_HOOKS)
+
+
+@contextmanager
+def without_global_hooks() -> Iterator[None]:
+    """Inside, hooks at all modules see nothing: what runs is not the user's, or no step of his.
+
+    They see nothing of other threads either, which is why it is not done where there are none.
+    """
+    if not has_global_hooks():
+        yield
+        return
+    held = [dict(table) for table in _GLOBAL_HOOKS]
+    for table in _GLOBAL_HOOKS:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, own in zip(_GLOBAL_HOOKS, held, strict=True):
+            table.update(own)
+
+
 def _below(name: str, tensors: Parameters) -> dict[str, Tensor]:
     start = len(name) + 1
     return {key[start:]: value for key, value in tensors.items() if key.startswith(f"{name}.")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +34,9 @@ class Sequence:
     the user's rows, which may hold anything where no step is, or packed, with the B_0 rows of step
     0, then the B_1 rows of step 1, and so on, B_0 ≥ B_1 ≥ ... `shape` is that of the user's input
     without the features, with the batch dimension that was added if there is none. `resets` are
-    the rows, as packed data has them, (N,) bool, before which a sequence is cut.
+    the rows, as packed data has them, (N,) bool, before which a sequence is cut. In a graph that
+    torch.compile makes data is dense whatever the `lengths`, (B,), with zeros behind the ends: how
+    many rows there are is not known there.
     """
 
     data: Tensor
@@ -44,6 +46,7 @@ class Sequence:
     packed: PackedSequence | None = None  # the user's
     batch_first: bool = False
     batched: bool = True
+    lengths: Tensor | None = None
 
     @classmethod
     def read(
@@ -78,16 +81,25 @@ class Sequence:
                 f"{owner}: expected at least one time step, got an input of shape "
                 f"{tuple(input.shape)}, read as {layout if batched else '(T, features)'}"
             )
-        lengths = read_lengths(lengths, steps, count if batched else None, owner)
+        rows = count if batched else None
+        within = None
+        if lengths is not None and torch.compiler.is_compiling():
+            lengths = check_lengths(lengths, rows, owner).reshape(-1).to(data.device)
+            within = torch.arange(steps, device=data.device).unsqueeze(1) < lengths
+        else:
+            lengths = read_lengths(lengths, steps, rows, owner)
         reset = read_reset(reset, input.shape[:-1], batch_first, owner)
         if reset is not None and reset.device != data.device:
             reset = reset.to(data.device)
         shape = tuple(data.shape[:2])
-        if lengths is None:
+        if lengths is None or within is not None:
             data = data.transpose(0, 1) if batch_first else data
             if reset is not None:  # of our own: the user's may lie in any way, and change
                 reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).view(-1)
-            return cls(data, shape, None, reset, None, batch_first, batched)
+            if within is not None:
+                data = data.masked_fill(~within.unsqueeze(2), 0)
+                reset = reset if reset is None else reset & within.view(-1)
+            return cls(data, shape, None, reset, None, batch_first, batched, lengths)
         between, stride = (1, steps) if batch_first else (count, 1)
         ragged = Ragged.padded(lengths, between, stride)
         if reset is not None:
@@ -175,14 +187,18 @@ class Sequence:
         parts = [sizes[start : start + count] for start in range(0, len(sizes), count)]
         rows = [sum(part) for part in parts]
         data = torch.split(self.data, count if self.ragged is None else rows)
-        return [
+        found = [
             Sequence(part, (len(own), own[0]), None if self.ragged is None else Ragged(own))
             for part, own in zip(data, parts, strict=True)
         ]
+        if self.lengths is None:
+            return found
+        ends = [(self.lengths - number * count).clamp(0, count) for number in range(len(found))]
+        return [replace(part, lengths=own) for part, own in zip(found, ends, strict=True)]
 
     def with_data(self, data: Tensor) -> Sequence:
         layout = self.shape, self.ragged, self.resets, self.packed, self.batch_first, self.batched
-        return Sequence(data, *layout)
+        return Sequence(data, *layout, self.lengths)
 
     def pack(self) -> Sequence:
         """The sequence with packed data; states are to be sorted as it is."""
@@ -228,17 +244,14 @@ class Sequence:
         return states if self.batched else tuple(state.squeeze(0) for state in states)
 
 
-def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> list[int] | None:
-    """The steps of each sequence, (B,); None if all have all steps.
+def check_lengths(lengths: Any, count: int | None, owner: str) -> Tensor:
+    """The steps of each sequence, (B,), as a tensor of integers, whatever their values.
 
     Args:
         lengths: what the user gave.
-        steps: of the input.
         count: sequences; None for input without a batch, whose length is one number.
         owner: the layer that error messages name.
     """
-    if lengths is None:
-        return None
     try:
         if isinstance(lengths, bool):
             raise TypeError("bool is no number of steps")
@@ -259,7 +272,17 @@ def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> lis
         if count is not None:
             one = f"one number for each sequence of the batch, of shape {expected}"
         raise ShapeError(f"{owner}: expected lengths to be {one}, got shape {tuple(read.shape)}")
-    ends: list[int] = read.reshape(-1).tolist()
+    return read
+
+
+def read_lengths(lengths: Any, steps: int, count: int | None, owner: str) -> list[int] | None:
+    """The steps of each sequence, (B,); None if all have all steps, the `steps` of the input.
+
+    The other arguments are those of `check_lengths`.
+    """
+    if lengths is None:
+        return None
+    ends: list[int] = check_lengths(lengths, count, owner).reshape(-1).tolist()
     for place, end in enumerate(ends):
         if not 0 <= end <= steps:
             raise ArgumentError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openrnn.binding import sandbox
+from openrnn.binding import sandbox, without_global_hooks
 from openrnn.errors import CellError, ShapeError, StateError
 
 
@@ -194,7 +194,7 @@ def _try(cell: nn.Module, x: Tensor, spec: StateSpec) -> None:
     copy = sandbox(cell)
     for part in copy.modules():  # those before forward may make what it reads
         part._forward_hooks = OrderedDict()
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(), without_global_hooks():
         new = copy.forward(zeros, spec.wrap(spec.zeros(zeros, rows)))
     spec.unwrap(new, rows, type(cell).__name__)
 

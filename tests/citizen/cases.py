@@ -111,6 +111,33 @@ def recurrent_weight(module: nn.Module) -> tuple[nn.Module, str]:
     return module, "weight_hh_l0" if isinstance(module, nn.RNNBase) else "weight_hh"
 
 
+class Everything(nn.Module):
+    """One of each kind, side by side, where it is the compiler that takes the time."""
+
+    def __init__(self, *, lengths: bool = False) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleDict({name: make(name, torch.float32)[0] for name in NAMES})
+        self.lengths = lengths
+
+    def forward(self, x: Tensor, h: Tensor, lengths: Tensor) -> list[Tensor]:
+        """`h` is a state of the cells; the layers over time take the lengths, if they are to."""
+        found: list[Tensor] = []
+        for name, module in self.kinds.items():
+            if name.endswith("Cell"):
+                result = module(x[0], (h, h.sin()) if name == "LSTMCell" else h)
+            elif self.lengths:
+                result = module(x, lengths=lengths)
+            else:
+                result = module(x)
+            found.extend(flat(result))
+        return found
+
+    @staticmethod
+    def inputs(steps: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = torch.arange(rows) * 2 % (steps + 1)
+        return torch.randn(steps, rows, 12), torch.randn(rows, 6), lengths
+
+
 def flat(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value

@@ -22,15 +22,15 @@ from .cases import flat
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 LAYERS: dict[str, Callable[[], nn.RNNBase]] = {
-    "rnn": lambda: nn.RNN(12, 12, 2, nonlinearity="relu", batch_first=True),
-    "lstm": lambda: nn.LSTM(12, 6, 2, bidirectional=True),
+    "RNN": lambda: nn.RNN(12, 12, 2, nonlinearity="relu", batch_first=True),
+    "LSTM": lambda: nn.LSTM(12, 6, 2, bidirectional=True),
     "projected": lambda: nn.LSTM(12, 6, proj_size=4, bias=False),
-    "gru": lambda: nn.GRU(12, 6, 2, bias=False, bidirectional=True, batch_first=True),
+    "GRU": lambda: nn.GRU(12, 6, 2, bias=False, bidirectional=True, batch_first=True),
 }
 CELLS: dict[str, Callable[[], nn.RNNCellBase]] = {
-    "rnn cell": lambda: nn.RNNCell(12, 6, nonlinearity="relu"),
-    "lstm cell": lambda: nn.LSTMCell(12, 6, bias=False),
-    "gru cell": lambda: nn.GRUCell(12, 6),
+    "RNNCell": lambda: nn.RNNCell(12, 6, nonlinearity="relu"),
+    "LSTMCell": lambda: nn.LSTMCell(12, 6, bias=False),
+    "GRUCell": lambda: nn.GRUCell(12, 6),
 }
 modules = pytest.mark.parametrize("name", [*LAYERS, *CELLS])
 layers = pytest.mark.parametrize("name", LAYERS)
@@ -66,6 +66,8 @@ def ours(module: nn.Module) -> bool:
     return isinstance(module, (DropIn, openrnn.cells.Cell))
 
 
+@pytest.mark.feature("convert")
+@pytest.mark.feature("to_torch")
 @modules
 def test_results_and_gradients_there_and_back(name: str) -> None:
     module, x = make(name), x_of(name)
@@ -88,6 +90,38 @@ def test_results_and_gradients_there_and_back(name: str) -> None:
         assert torch.equal(after, before)
 
 
+@pytest.mark.feature("convert")
+@pytest.mark.feature("to_torch")
+@pytest.mark.feature("an optimizer built before")
+@pytest.mark.feature("what stays as it is")
+@pytest.mark.parametrize("name", ["Recurrent", "Stack"])
+def test_cells_of_torch_in_a_layer_of_ours(name: str) -> None:
+    stack = openrnn.Stack([nn.LSTMCell(12, 6), nn.GRUCell(6, 6)])
+    layer = (openrnn.Recurrent(nn.LSTMCell(12, 6)) if name == "Recurrent" else stack).double()
+    below = layer.layers[0].cell if name == "Stack" else layer.cell  # type: ignore[union-attr, index]
+    x, seen = x_of(name), list[nn.Module]()
+    parametrizations.weight_norm(below, "weight_hh")
+    peer, optimizer = copy.deepcopy(layer), torch.optim.Adam(layer.parameters(), 0.05)
+    below.register_forward_hook(lambda module, *_: seen.append(module))
+    held, expected = [*map(id, layer.parameters())], results(layer, x)
+    report = openrnn.convert(layer)
+    assert len(report.replaced) == (1 if name == "Recurrent" else 2)
+    assert not report.left
+    torch.testing.assert_close(results(layer, x), expected)
+    openrnn.to_torch(layer)
+    assert not any(isinstance(module, openrnn.cells.Cell) for module in layer.modules())
+    torch.testing.assert_close(results(layer, x), expected)
+    assert [*map(id, layer.parameters())] == held
+    openrnn.convert(layer)
+    train(layer, optimizer, x)
+    train(peer, torch.optim.Adam(peer.parameters(), 0.05), x)
+    for after, twin in zip(layer.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(after, twin)
+    assert len(seen) == 6 * 4, "each call has four steps"
+    assert all(module is below for module in seen)
+
+
+@pytest.mark.feature("an optimizer built before")
 @modules
 def test_an_optimizer_built_before_goes_on(name: str) -> None:
     module, x = make(name), x_of(name)
@@ -154,6 +188,7 @@ def test_dropout_is_in_force_and_warns_no_second_time() -> None:
     assert not torch.equal(lstm.eval()(x)[0], lstm.train()(x)[0])
 
 
+@pytest.mark.feature("what stays as it is")
 @modules
 def test_hooks_stay_and_can_be_removed(name: str) -> None:
     module, x = make(name), x_of(name)
@@ -218,6 +253,7 @@ COMPUTED: dict[str, Callable[[nn.Module, str], Any]] = {
 }
 
 
+@pytest.mark.feature("what stays as it is")
 @pytest.mark.parametrize("how", COMPUTED)
 @modules
 def test_computed_weights(name: str, how: str) -> None:
@@ -265,6 +301,7 @@ def test_a_parametrized_layer_that_has_run_can_be_copied() -> None:
     torch.testing.assert_close(copied(x), expected)
 
 
+@pytest.mark.feature("what stays as it is")
 @modules
 def test_copies_and_pickles(name: str) -> None:
     module, x = make(name), x_of(name)
@@ -312,6 +349,9 @@ class OwnGRU(openrnn.GRU):
     """A user's, on ours."""
 
 
+@pytest.mark.refused("TorchScript")
+@pytest.mark.refused("quantized modules of torch.ao")
+@pytest.mark.refused("subclasses of torch's modules")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")

@@ -21,7 +21,9 @@ from openrnn.backends import staged
 from openrnn.backends.cpu.kernel import Kernel
 
 from .cases import (
+    NAMES,
     Leaky,
+    Loop,
     Loops,
     Pair,
     assert_alike,
@@ -37,6 +39,7 @@ from .cases import (
 )
 
 
+@pytest.mark.feature("functional_call")
 @names
 def test_functional_call(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -67,6 +70,7 @@ class Scaled(nn.Module):
         return self.scale * weight.tanh()
 
 
+@pytest.mark.feature("parametrize")
 @names
 def test_parametrize(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -103,6 +107,7 @@ NORMS: dict[str, Callable[[nn.Module, str], Any]] = {
 }
 
 
+@pytest.mark.feature("weight_norm, spectral_norm, pruning")
 @pytest.mark.parametrize("norm", NORMS)
 @names
 def test_norms_of_a_weight(name: str, norm: str) -> None:
@@ -154,6 +159,7 @@ def tied(name: str) -> tuple[Pair, Tensor]:
     return (pairs[0], pairs[1]), x_of(name)
 
 
+@pytest.mark.feature("shared weights")
 @names
 def test_a_weight_that_two_layers_share(name: str) -> None:
     pair, x = tied(name)
@@ -165,6 +171,7 @@ def test_a_weight_that_two_layers_share(name: str) -> None:
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.feature("shared weights")
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
 def test_a_weight_that_both_directions_and_layers_share(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -174,6 +181,7 @@ def test_a_weight_that_both_directions_and_layers_share(name: str) -> None:
     assert_alike(pair, x)
 
 
+@pytest.mark.feature("shared weights", "Stack")
 def test_a_cell_at_two_places_of_a_stack() -> None:
     cell, twin = Leaky().double(), Leaky().double()
     pair = openrnn.Stack([cell, cell]), Loops(twin, twin)
@@ -216,6 +224,7 @@ def test_a_copy_has_a_parametrization_of_its_own(backend: str) -> None:
     torch.testing.assert_close(ours, [*theirs])
 
 
+@pytest.mark.feature("frozen parameters")
 @names
 def test_no_gradient_is_computed_that_is_not_wanted(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -254,6 +263,7 @@ def test_a_layer_whose_parameters_are_all_frozen(name: str) -> None:
     assert not next(flat(run(pair[0], x.detach()))).requires_grad
 
 
+@pytest.mark.feature("a weight replaced")
 @names
 def test_another_tensor_as_a_weight(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -277,6 +287,7 @@ def test_another_tensor_as_a_weight(name: str) -> None:
     torch.testing.assert_close(sources[0].grad, sources[1].grad)
 
 
+@pytest.mark.feature("hooks")
 @names
 def test_hooks_see_and_change_what_they_may(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -311,6 +322,7 @@ def test_hooks_see_and_change_what_they_may(name: str) -> None:
     torch.testing.assert_close(*logs)
 
 
+@pytest.mark.feature("hooks")
 @names
 def test_hooks_with_keywords(name: str) -> None:
     layer, x = make(name)[0], x_of(name)
@@ -327,6 +339,7 @@ def test_hooks_with_keywords(name: str) -> None:
     assert seen[1]["input"] is x
 
 
+@pytest.mark.feature("hooks of a cell")
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("name", ["Recurrent", "Stack"])
 def test_hooks_of_a_cell_run_at_each_step(name: str, late: bool) -> None:
@@ -344,6 +357,42 @@ def test_hooks_of_a_cell_run_at_each_step(name: str, late: bool) -> None:
     torch.testing.assert_close(*counts)
 
 
+@pytest.mark.feature("hooks at all modules")
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # as of torch's
+@names
+def test_hooks_of_all_modules(name: str) -> None:
+    """They see what torch's see: a layer over time once, a cell of a user's at each step."""
+    pair, x = make(name), x_of(name)
+    logs: list[list[Any]] = []
+    for module in pair:
+        log: list[Any] = []
+
+        def note(m: nn.Module, *args: Any, log: list[Any] = log) -> None:
+            if not isinstance(m, (Loop, Loops, openrnn.Recurrent, openrnn.Stack)):
+                tensors = [t for t in args[-1] if t is not None]  # of results or gradients
+                log.append((type(m).__name__, [t.detach() for t in flat(tensors)]))
+
+        kinds = nn.modules.module
+        handles = [
+            kinds.register_module_forward_pre_hook(note),
+            kinds.register_module_forward_hook(note),
+            kinds.register_module_full_backward_hook(note),
+        ]
+        try:
+            gradients(module, x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        logs.append(log)
+    if name == "Stack":  # a loop at each layer, in any order of the layers
+        logs = [sorted(log, key=lambda entry: entry[0]) for log in logs]
+    assert [entry[0] for entry in logs[0]] == [entry[0] for entry in logs[1]]
+    assert len(logs[0]) >= 3
+    torch.testing.assert_close(*([tensors for _, tensors in log] for log in logs))
+    assert_alike(pair, x)
+
+
+@pytest.mark.feature("old checkpoints")
 @pytest.mark.parametrize("zip_file", [True, False], ids=["zip", "before 1.6"])
 @names
 def test_old_checkpoints(name: str, zip_file: bool) -> None:
@@ -382,6 +431,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_as_torch_does(name: str) -> N
             module.load_state_dict(state)
 
 
+@pytest.mark.feature("copy.deepcopy")
 @names
 def test_a_copy_between_forward_and_backward(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -398,6 +448,7 @@ def test_a_copy_between_forward_and_backward(name: str) -> None:
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.feature("a weight changed in place")
 @names
 def test_a_weight_changed_in_place_before_backward_is_an_error(name: str) -> None:
     pair, x = make(name), x_of(name)
@@ -410,6 +461,7 @@ def test_a_weight_changed_in_place_before_backward_is_an_error(name: str) -> Non
             loss.backward()
 
 
+@pytest.mark.feature("torch.utils.checkpoint")
 @pytest.mark.parametrize("reentrant", [True, False])
 @names
 def test_torchs_checkpoint(name: str, reentrant: bool) -> None:
@@ -422,6 +474,7 @@ def test_torchs_checkpoint(name: str, reentrant: bool) -> None:
     torch.testing.assert_close(gradients(layer, x, checkpointed), gradients(peer, x))
 
 
+@pytest.mark.feature("clip_grad_norm_")
 @pytest.mark.parametrize("foreach", [True, False])
 @names
 def test_clipped_gradients(name: str, foreach: bool) -> None:
@@ -444,6 +497,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 }
 
 
+@pytest.mark.feature("optimizers")
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @names
 def test_optimizers(name: str, kind: str) -> None:
@@ -474,10 +528,11 @@ def work(modules: list[nn.Module], xs: list[Tensor], queue: Any, done: Any) -> N
     done.wait(60)
 
 
+@pytest.mark.feature("another process", *NAMES)
 def test_a_spawned_process_shares_the_weights() -> None:
     """One process for all of them: to start it takes the time."""
-    pairs = [make(name) for name in names.args[1]]
-    xs = [x_of(name) for name in names.args[1]]
+    pairs = [make(name) for name in NAMES]
+    xs = [x_of(name) for name in NAMES]
     layers = [layer.share_memory() for layer, _ in pairs]
     assert all(p.is_shared() for layer in layers for p in layer.parameters())
     for layer, x in zip(layers, xs, strict=True):

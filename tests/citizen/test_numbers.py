@@ -23,6 +23,7 @@ halves = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=[
 LENGTHS = torch.tensor([4, 2, 0])
 
 
+@pytest.mark.feature("autocast")
 @pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
 @halves
 @layers
@@ -97,6 +98,19 @@ def test_autocast_is_as_exact_as_torchs() -> None:
     assert errors[0] < errors[1]
 
 
+@pytest.mark.feature("autocast")
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+@halves
+def test_autocast_of_a_cell(name: str, dtype: torch.dtype) -> None:
+    """One step is torch's functions, which autocast knows: the same dtypes."""
+    pair, x = make(name, torch.float32), x_of(name, torch.float32)
+    with torch.autocast("cpu", dtype):
+        ours, theirs = ([*flat(run(module, x))] for module in pair)
+    assert [t.dtype for t in ours] == [t.dtype for t in theirs]
+    for tensor, exact in zip(ours, flat(run(pair[1], x)), strict=True):
+        torch.testing.assert_close(tensor.float(), exact, rtol=0.02, atol=0.02)
+
+
 @names
 def test_autocast_leaves_float64_alone(name: str) -> None:
     layer, x = make(name)[0], x_of(name)
@@ -118,6 +132,7 @@ def test_autocast_in_a_compiled_function() -> None:
     torch.testing.assert_close(output.float(), layer(x)[0], rtol=0.01, atol=0.01)
 
 
+@pytest.mark.feature("float16")
 @names
 def test_float16(name: str) -> None:
     dtype = torch.float16
@@ -136,6 +151,7 @@ def test_float16(name: str) -> None:
         assert (got - exact).abs().max() <= allowed, key
 
 
+@pytest.mark.feature("mixed dtypes")
 @names
 def test_mixed_dtypes_are_refused_as_torch_refuses_them(name: str) -> None:
     for weights, other in (
@@ -183,6 +199,7 @@ def float64_by_default() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.feature("torch.set_default_dtype")
 @pytest.mark.usefixtures("float64_by_default")
 @names
 def test_default_dtype(name: str) -> None:
@@ -197,6 +214,7 @@ def test_default_dtype(name: str) -> None:
     assert {t.dtype for t in flat(run(pair[0], x_of(name, torch.float32)))} == {torch.float32}
 
 
+@pytest.mark.feature("deterministic mode")
 @names
 def test_deterministic(name: str) -> None:
     layer, x = make(name)[0], x_of(name)
@@ -205,6 +223,7 @@ def test_deterministic(name: str) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)  # type: ignore[arg-type]
 
 
+@pytest.mark.feature("meta tensors")
 @names
 def test_the_meta_device(name: str) -> None:
     (layer, peer), x = make(name), x_of(name)
@@ -218,6 +237,7 @@ def test_the_meta_device(name: str) -> None:
         assert (got.shape, got.dtype, got.device) == (expected.shape, expected.dtype, x.device)
 
 
+@pytest.mark.feature("fake tensors")
 @names
 def test_fake_tensors(name: str) -> None:
     """They say that they are on the CPU, where a kernel would read what is not there."""
@@ -251,6 +271,7 @@ def test_a_mode_sees_every_operation(name: str) -> None:
     assert counts[0] == counts[1] > 0
 
 
+@pytest.mark.feature("tensor subclasses")
 @layers
 def test_a_tensor_that_is_made_of_others(name: str) -> None:
     """torch dispatches on such parameters, a sharded tensor say; their memory is elsewhere."""
@@ -276,6 +297,7 @@ def test_a_backend_by_name_refuses_them(backend: str) -> None:
         layer(TwoTensor(x, x))
 
 
+@pytest.mark.feature("torch.inference_mode")
 @names
 def test_inference_mode(name: str) -> None:
     (layer, peer), x = make(name), x_of(name)
@@ -290,6 +312,7 @@ def test_inference_mode(name: str) -> None:
         torch.testing.assert_close([*flat(run(made[0], x))], [*flat(run(made[1], x))])
 
 
+@pytest.mark.feature("an empty batch")
 @names
 def test_an_empty_batch(name: str) -> None:
     pair, x = make(name), x_of(name)

@@ -19,10 +19,12 @@ pytestmark = [
 ]
 
 LAYERS: dict[str, Any] = {
-    "recurrent": lambda backend: openrnn.Recurrent(openrnn.LSTMCell(5, 6), backend=backend),
+    "Recurrent": lambda backend: openrnn.Recurrent(openrnn.LSTMCell(5, 6), backend=backend),
     "torch cell": lambda backend: openrnn.Recurrent(nn.GRUCell(5, 6), backend=backend),
+    "RNN": lambda backend: openrnn.RNN(5, 6, backend=backend),
+    "GRU": lambda backend: openrnn.GRU(5, 6, backend=backend),
     "LSTM": lambda backend: openrnn.LSTM(5, 6, 2, bidirectional=True, backend=backend),
-    "stack": lambda backend: openrnn.Stack(
+    "Stack": lambda backend: openrnn.Stack(
         [openrnn.GRUCell(5, 4), openrnn.LSTMCell(4, 6)], backend=backend
     ),
 }
@@ -41,6 +43,7 @@ def x(*shape: int) -> Tensor:
     return torch.randn(*shape, 5, dtype=torch.float64)
 
 
+@pytest.mark.feature("torch.func")
 @backends
 @layers
 def test_vjp_and_jvp(name: str, backend: str) -> None:
@@ -58,6 +61,7 @@ def test_vjp_and_jvp(name: str, backend: str) -> None:
     torch.testing.assert_close(results[0], results[1])
 
 
+@pytest.mark.feature("torch.func")
 @backends
 @layers
 def test_vmap_over_inputs(name: str, backend: str) -> None:
@@ -84,6 +88,7 @@ def test_gradients_of_each_sample(name: str, backend: str) -> None:
             torch.testing.assert_close(each[parameter_name][index], parameter.grad)
 
 
+@pytest.mark.feature("torch.func")
 @backends
 @layers
 def test_forward_mode(name: str, backend: str) -> None:
@@ -97,6 +102,7 @@ def test_forward_mode(name: str, backend: str) -> None:
     torch.testing.assert_close(*tangents)
 
 
+@pytest.mark.feature("gradients of gradients")
 @backends
 @layers
 def test_gradient_of_a_gradient(name: str, backend: str) -> None:
@@ -137,7 +143,7 @@ def test_torchs_tracers_see_the_cells_own_operations(backend: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # what torch.export imports warns of its own
 @backends
 def test_export(backend: str) -> None:
-    layer, eager = make("recurrent", backend)
+    layer, eager = make("Recurrent", backend)
     point = x(4, 3)
     exported = torch.export.export(layer, (point,)).module()
     torch.testing.assert_close(exported(point), eager(point))

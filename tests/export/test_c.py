@@ -180,18 +180,19 @@ def layers() -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {name: box(name) for name in BOX}
     found |= {f"no bias {name}": box(name, bias=False) for name in ("LSTMCell", "GRUCell")}
     found |= {
-        "two layers": openrnn.LSTM(INPUT, HIDDEN, 2, dropout=0.5, batch_first=True),
+        "LSTM": openrnn.LSTM(INPUT, HIDDEN, 2, dropout=0.5, batch_first=True),
         "projection": openrnn.LSTM(INPUT, HIDDEN, 2, proj_size=3),
-        "options": openrnn.GRU(
+        "GRU": openrnn.GRU(
             INPUT, HIDDEN, 2, zoneout=0.2, layer_norm=True, weight_drop=0.3,
             recurrent_dropout=0.2, learn_initial_state=True,
         ),
-        "relu": openrnn.RNN(INPUT, HIDDEN, nonlinearity="relu"),
+        "RNN": openrnn.RNN(INPUT, HIDDEN, nonlinearity="relu"),
+        "Recurrent": openrnn.Recurrent(Norm()),
         "torch LSTM": nn.LSTM(INPUT, HIDDEN, 2),
         "torch GRU": nn.GRU(INPUT, HIDDEN),
         "torch cell": openrnn.Recurrent(nn.LSTMCell(INPUT, HIDDEN), learn_initial_state=False),
         "learned": openrnn.Recurrent(cells.LSTMCell(INPUT, HIDDEN), learn_initial_state=True),
-        "residual": openrnn.Stack(
+        "Stack": openrnn.Stack(
             [
                 box("LSTMCell"),
                 openrnn.Stack([box("GRUCell", HIDDEN), box("RNNCell", HIDDEN)], residual=True),
@@ -219,7 +220,7 @@ def layers() -> dict[str, nn.Module]:
 
 
 NAMES = tuple(layers())
-DOUBLE = ("two layers", "residual", "more", "SLSTMCell 2 heads")
+DOUBLE = ("LSTM", "Stack", "more", "SLSTMCell 2 heads")
 
 
 def in_c(name: str) -> str:
@@ -279,6 +280,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(tmp_path_factory.mktemp("c"))
 
 
+@pytest.mark.feature("C")
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_layer(exported: Exported, name: str) -> None:
     layer, x, ours = exported.layers[name], exported.inputs[name], exported.outputs[name]

@@ -115,3 +115,19 @@ def test_what_is_wrong(trained: Path) -> None:
     assert "--overwrite" in line
     assert wrong(trained, out, "--overwrite").exit_code == 0
     assert (out / "forecast.c").read_bytes() == before
+
+
+def test_a_full_disk(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, write = trained / "c", Path.write_text
+
+    def write_half(path: Path, text: str, **options: object) -> None:
+        write(path, text[: len(text) // 2], encoding="utf-8")
+        raise OSError(28, "No space left on device", str(path))
+
+    assert wrong(trained, out).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr(Path, "write_text", write_half)
+    line = complaint(wrong(trained, out, "--overwrite"))
+    assert "cannot read or write" in line
+    assert "No space left on device" in line
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -94,6 +94,7 @@ def nnx_cell(cell: Any, **options: Any) -> Any:
     )
 
 
+@pytest.mark.feature("flax")
 @pytest.mark.parametrize(("cell", "options", "kind"), LINEN, ids=names(LINEN))
 def test_a_cell(cell: Any, options: dict[str, Any], kind: type) -> None:
     theirs, x = cell(4, **DOUBLE, **options), sequence(6, 2, 3)
@@ -136,6 +137,7 @@ def test_sequences_of_different_lengths() -> None:
     assert_equal(from_flax(theirs, variables)(x, lengths=lengths)[1][0], carry)
 
 
+@pytest.mark.feature("flax", "Recurrent")
 @pytest.mark.parametrize("keep_order", [False, True])
 def test_backwards(keep_order: bool) -> None:
     theirs = linen.RNN(linen.SimpleCell(4, **DOUBLE), reverse=True, keep_order=keep_order)
@@ -165,6 +167,7 @@ def test_two_directions(cells: Any, kind: type, time_major: bool) -> None:
     assert_equal(ours(x)[0], run(theirs, variables, x.numpy()))
 
 
+@pytest.mark.feature("flax")
 @pytest.mark.parametrize(("cell", "options", "kind"), NNX, ids=names(NNX))
 def test_a_layer_of_nnx(cell: Any, options: dict[str, Any], kind: type) -> None:
     theirs = filled(nnx.RNN(nnx_cell(cell, **options)))
@@ -205,6 +208,7 @@ class Own(linen.LSTMCell):
     """A subclass, which may compute anything."""
 
 
+@pytest.mark.refused("what has no counterpart in ours")
 @pytest.mark.parametrize(
     ("module", "params", "message"),
     [

@@ -54,6 +54,7 @@ EVERY: dict[str, Any] = {"return_sequences": True, "return_state": True}
 OWN: dict[str, Any] = {"use_cudnn": False, **EVERY}
 
 
+@pytest.mark.feature("Keras")
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(
     ("make", "options", "kind"),
@@ -115,6 +116,7 @@ def test_backwards(reset_after: bool) -> None:
     assert_equal(final, state)
 
 
+@pytest.mark.feature("Keras")
 @pytest.mark.parametrize(
     ("cells", "kind"),
     [
@@ -209,6 +211,7 @@ def built(layer: Any) -> Any:
     return layer
 
 
+@pytest.mark.refused("what has no counterpart in ours")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -109,6 +109,7 @@ CASES = {
 }
 
 
+@pytest.mark.feature("an ONNX file")
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_node(case: str, direction: str) -> None:
@@ -133,6 +134,7 @@ def test_a_node(case: str, direction: str) -> None:
         assert_streams(ours, torch.tensor(x), joined(output))
 
 
+@pytest.mark.feature("an ONNX file", "Recurrent")
 def test_the_cells_that_torch_has_not() -> None:
     given = weights("GRU")
     assert type(from_onnx(made([node("GRU", given)], given)).cell) is OriginalGRUCell
@@ -307,6 +309,7 @@ def with_states(*names: str, **states: Any) -> Any:
     return made([node("LSTM", given, "", *names)], {**given, **states}, inputs)
 
 
+@pytest.mark.refused("what has no counterpart in ours")
 @pytest.mark.parametrize(
     ("model", "message"),
     [

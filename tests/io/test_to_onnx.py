@@ -31,6 +31,7 @@ from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Builder, Value
 from openrnn.step.shape import Batch
 from tests.cells.box import BOX, as_given, random_states
+from tests.citizen.cases import NAMES, Everything
 from tests.io.compare import assert_equal
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, of the extra io")
@@ -120,10 +121,12 @@ DROP_INS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
+@pytest.mark.feature("to_onnx")
+@pytest.mark.feature("lengths in ONNX")
 @pytest.mark.parametrize("name", DROP_INS)
 def test_drop_ins(name: str, tmp_path: Path) -> None:
     layer = DROP_INS[name][0]()
-    exported = Exported(layer, tmp_path)
+    exported, ragged = (Exported(layer, tmp_path, lengths=given) for given in (False, True))
     assert layer.training
     assert exported.recurrent == DROP_INS[name][1]
     dtype = next(layer.parameters()).dtype
@@ -132,7 +135,12 @@ def test_drop_ins(name: str, tmp_path: Path) -> None:
         count = layer.num_layers * (2 if layer.bidirectional else 1)
         h = torch.randn(count, rows, layer.proj_size or H, dtype=dtype)
         state = (h, torch.randn(count, rows, H, dtype=dtype)) if "c_0" in exported.inputs else h
-        assert_same(exported, layer, torch.randn(*shape, I, dtype=dtype), state)
+        x = torch.randn(*shape, I, dtype=dtype)
+        assert_same(exported, layer, x, state)
+        if not isinstance(layer, (LSTM, GRU, RNN)):  # torch's take no lengths
+            continue
+        lengths = torch.tensor([steps, 0, 2][:rows])
+        assert_same(ragged, layer, x, state, lengths=lengths)
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "mean"])
@@ -151,6 +159,8 @@ def stack(**options: Any) -> Stack:
     return Stack([nn.GRUCell(H, H), LSTM(H, H, 2), inner], residual=True, dropout=0.5, **options)
 
 
+@pytest.mark.feature("to_onnx", "Stack")
+@pytest.mark.feature("lengths in ONNX", "Stack")
 def test_a_stack_with_residuals_and_lengths(tmp_path: Path) -> None:
     layer = stack(batch_first=True)
     exported = Exported(layer, tmp_path, lengths=True)
@@ -162,8 +172,19 @@ def test_a_stack_with_residuals_and_lengths(tmp_path: Path) -> None:
     assert_same(exported, layer, x, state, lengths=lengths)
 
 
-def test_a_stream_is_one_step_with_states_in_and_out(tmp_path: Path) -> None:
-    layer = stack().eval()
+STREAMS: dict[str, Callable[[], Any]] = {
+    "RNN": lambda: RNN(H, H),
+    "LSTM": lambda: LSTM(H, H, 2),
+    "GRU": lambda: GRU(H, H, zoneout=0.1),
+    "Recurrent": lambda: Recurrent(cells.SLSTMCell(H, H)),
+    "Stack": stack,
+}
+
+
+@pytest.mark.feature("a stream in ONNX")
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_one_step_with_states_in_and_out(name: str, tmp_path: Path) -> None:
+    layer = STREAMS[name]().eval()
     exported = Exported(layer, tmp_path, stream=True)
     assert "Scan" not in exported.recurrent
     x = torch.randn(T, B, H)
@@ -179,11 +200,17 @@ def test_a_stream_is_one_step_with_states_in_and_out(tmp_path: Path) -> None:
         assert_equal(ours, theirs)
 
 
-def test_a_cell_is_one_step(tmp_path: Path) -> None:
-    cell = cells.MGUCell(I, H)
-    exported, x, h = Exported(cell, tmp_path), torch.randn(B, I), torch.randn(B, H)
-    for theirs in exported(x, h):
-        assert_equal(cell(x, h), theirs)
+@pytest.mark.feature("to_onnx")
+@pytest.mark.feature("a stream in ONNX")
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell", "MGUCell"])
+def test_a_cell_is_one_step(name: str, tmp_path: Path) -> None:
+    cell = getattr(cells, name)(I, H)
+    x, state = torch.randn(B, I), as_given(random_states(cell, B))
+    expected = flat(cell(x, state))
+    for ours, theirs in zip(
+        (expected[0], *expected), Exported(cell, tmp_path)(x, state), strict=True
+    ):
+        assert_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -219,6 +246,8 @@ class Own(nn.Module):
         return m.softmax(-1), seen + m.amax(-1, keepdim=True)
 
 
+@pytest.mark.feature("to_onnx", "Recurrent")
+@pytest.mark.feature("lengths in ONNX", "Recurrent")
 def test_a_cell_of_ones_own(tmp_path: Path) -> None:
     layer = Recurrent(Own(), reverse=True)
     exported = Exported(layer, tmp_path, input_size=I)
@@ -226,8 +255,10 @@ def test_a_cell_of_ones_own(tmp_path: Path) -> None:
     numbers = {i.name for i in exported.model.graph.initializer}
     assert {"cell.mix.weight", "cell.mix.bias", "cell.scale"} <= numbers
     assert not any("unused" in name for name in numbers)
-    state = torch.randn(B, H), torch.randn(B, 1)
-    assert_same(exported, layer, torch.randn(T, B, I), state)
+    state, x = (torch.randn(B, H), torch.randn(B, 1)), torch.randn(T, B, I)
+    assert_same(exported, layer, x, state)
+    ragged = Exported(layer, tmp_path, lengths=True)
+    assert_same(ragged, layer, x, state, lengths=torch.tensor([T, 0, 2]))
 
 
 class OwnLSTM(nn.Module):
@@ -300,26 +331,71 @@ class Model(nn.Module):
         return z, h, c
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_in_a_model_that_torch_exports() -> None:
+def by_torch(model: nn.Module, *inputs: Tensor) -> Callable[..., list[Tensor]]:
+    """What torch.onnx.export writes, run; all but the features is dynamic."""
     pytest.importorskip("onnxscript", reason="needs onnxscript, as torch.onnx.export does")
-    model, any_size = Model().eval(), torch.export.Dim.DYNAMIC
     exported = torch.onnx.export(
-        model,
-        (torch.randn(T, B, I),),
+        model.eval(),
+        inputs,
         dynamo=True,
         verbose=False,
-        dynamic_shapes=({0: any_size, 1: any_size},),
+        dynamic_shapes=tuple(
+            dict.fromkeys(range(max(x.dim() - 1, 1)), torch.export.Dim.DYNAMIC) for x in inputs
+        ),
         custom_translation_table=onnx_translations(),
     )
     session = runtime.InferenceSession(
         exported.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        return [torch.tensor(value) for value in session.run(None, feed)]
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_model_that_torch_exports() -> None:
+    model = Model()
+    exported = by_torch(model, torch.randn(T, B, I))
     for steps, rows in [(T, B), (2, 4)]:
         x = torch.randn(steps, rows, I)
-        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        for ours, theirs in zip(model(x), found, strict=True):
+        for ours, theirs in zip(model(x), exported(x), strict=True):
             assert_equal(ours, theirs)
+
+
+@pytest.mark.feature("torch.onnx.export", *NAMES)
+@pytest.mark.filterwarnings("ignore")
+def test_one_of_each_kind_in_a_model_that_torch_exports() -> None:
+    model = Everything(lengths=True)
+    exported = by_torch(model, *Everything.inputs(T, B))
+    for steps, rows in [(T, B), (2, 4)]:
+        inputs = Everything.inputs(steps, rows)
+        for ours, theirs in zip(model(*inputs), exported(*inputs), strict=True):
+            assert_equal(ours, theirs)
+
+
+class Asking(nn.Module):
+    """A model that asks of its layer what cannot be written so."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__()
+        self.layer, self.option = LSTM(I, H), option
+
+    def forward(self, x: Tensor) -> Tensor:
+        options = {"reset": x[..., 0] > 0, "return_states": True}
+        return self.layer(x, **{self.option: options[self.option]})[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.refused("reset= and return_states= in torch.onnx.export")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("option", ["reset", "return_states"])
+def test_what_torch_cannot_export(option: str) -> None:
+    with pytest.raises(Exception, match="onnx_translations: expected a layer") as caught:
+        by_torch(Asking(option), torch.randn(T, B, I))
+    assert f"received a call with {option}=" in str(caught.value)
 
 
 # --- each operation of the table -----------------------------------------------------------------
@@ -437,6 +513,8 @@ class Branching(Drawing):
         return h if h.sum() > 0 else -h
 
 
+@pytest.mark.refused("a stream that runs backward")
+@pytest.mark.refused("random numbers in evaluation")
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [

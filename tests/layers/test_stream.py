@@ -564,8 +564,10 @@ def test_another_dtype() -> None:
     assert torch.equal(feed(stream, x), at_once(layer, x)[0])
 
 
-@pytest.mark.parametrize("kind", ["hook", "pre-hook", "later hook", "subclass"])
-def test_each_step_is_a_call_of_the_layer(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["hook", "pre-hook", "later hook", "hook at all modules", "subclass"]
+)
+def test_each_step_is_a_call_of_the_layer(kind: str, request: pytest.FixtureRequest) -> None:
     """Hooks run, and a forward of the user's own, at each step."""
 
     class Doubled(GRU):
@@ -583,6 +585,13 @@ def test_each_step_is_a_call_of_the_layer(kind: str) -> None:
         stream.reset()
     if kind == "pre-hook":
         layer.register_forward_pre_hook(lambda _, args: (2 * args[0], *args[1:]))
+    elif "all" in kind:
+        feed(stream, x)
+        stream.reset()
+        register = torch.nn.modules.module.register_module_forward_hook
+        request.addfinalizer(
+            register(lambda m, *args: double(m, *args) if m is layer else None).remove
+        )
     elif "hook" in kind:
         layer.register_forward_hook(double)
     torch.testing.assert_close(feed(stream, x), at_once(layer, x)[0])

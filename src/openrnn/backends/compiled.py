@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from openrnn.backends import eager, staged
 from openrnn.backends.backend import Call, States
@@ -29,7 +30,7 @@ def run(name: str, call: Call) -> tuple[States, States]:
     cell, parameters, sequence, spec, state, resets, reset_to, reverse, every = call
     x, lent = sequence.data, parameters or {}
     is_refused = sequence.ragged is not None or torch.is_autocast_enabled(x.device.type)
-    if is_refused or (name == "auto" and x.device.type != "cpu"):
+    if is_refused or is_transformed() or (name == "auto" and x.device.type != "cpu"):
         return eager.run(call)
     constants = [(place, _same(_attribute(cell, place), own)) for place, own in constants_of(cell)]
     names = names_of(cell, tuple(lent))
@@ -38,10 +39,11 @@ def run(name: str, call: Call) -> tuple[States, States]:
     again = list(() if resets is None else reset_to or ())
     is_recorded = torch.is_grad_enabled()
     none = [None] * len(spec.names)
-    wanted = [
-        is_recorded and t is not None and t.requires_grad
-        for t in (x, *(begin or none), *(again or none), *tensors)
-    ]
+    # What an exported program is given may want a gradient, whatever the example did.
+    is_open = is_recorded and torch.compiler.is_exporting()
+    states = (x, *(begin or none), *(again or none))
+    wanted = [t is not None and (is_open or (is_recorded and t.requires_grad)) for t in states]
+    wanted += [is_recorded and t.requires_grad for t in tensors]
     engine = "reference" if name == "reference" else "cpu"
     kinds = [(own, tuple(t.shape), t.dtype) for own, t in zip(names, tensors, strict=True)]
     graph, reason = graph_of(
@@ -52,8 +54,10 @@ def run(name: str, call: Call) -> tuple[States, States]:
         if name != "auto":
             raise BackendError(reason)
         return eager.run(call)
+    given = [x, *begin, *again, *tensors]
+    has = len(begin) > 0, len(again) > 0
     results = torch.ops.openrnn.scan(
-        engine, graph, names, x, begin, again, tensors, resets, wanted, reverse, every
+        *(engine, graph, names, given, *has, sequence.lengths, resets, wanted, reverse, every)
     )
     count, total = len(spec.names) if every else 1, len(spec.names)
     return tuple(results[:count]), tuple(results[count : count + total])
@@ -82,6 +86,14 @@ def _attribute(cell: nn.Module, place: str) -> Any:
 
 
 # --- what torch.compile does not read: it runs once, when something is compiled -------------------
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_transformed() -> bool:
+    """Whether a transform of torch.func is at work inside what is compiled."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -64,21 +64,11 @@ class LayerGraph:
         x = nodes.input("x", self._dtype, [*steps, size])
         self._x = nodes("Unsqueeze", x, nodes.ints(0)) if stream else turned(x)
         if self._wanted.lengths:
-            self._ends = self._add_lengths()
+            self._ends = Ends.of(nodes, nodes.input("lengths", torch.int64, ["B"]), self._x)
         output, size = self._layer(layer, self._x, size, "")
         output = nodes("Squeeze", output, nodes.ints(0)) if stream else turned(output)
         nodes.output("output", output, self._dtype, [*steps, size])
         nodes.outputs.insert(0, nodes.outputs.pop())
-
-    def _add_lengths(self) -> Ends:
-        nodes = self.nodes
-        lengths = nodes.input("lengths", torch.int64, ["B"])
-        steps = nodes("Squeeze", nodes("Shape", self._x, start=0, end=1), nodes.ints(0))
-        zero, one = (nodes.number(i, torch.int64) for i in (0, 1))
-        numbers = nodes("Unsqueeze", nodes("Range", zero, steps, one), nodes.ints(1, 2))
-        within = nodes("Less", numbers, nodes("Unsqueeze", lengths, nodes.ints(0, 2)))
-        some = nodes("Unsqueeze", nodes("Greater", lengths, zero), nodes.ints(1))
-        return Ends(lengths, nodes("Cast", lengths, to=nodes.kind(torch.int32)), within, some)
 
     def _layer(self, layer: nn.Module, x: str, size: int, where: str) -> tuple[str, int]:
         """What a layer makes of x, (T, B, size), and its features."""

@@ -61,6 +61,16 @@ class Ends:
     within: str
     some: str
 
+    @classmethod
+    def of(cls, nodes: Nodes, lengths: str, x: str) -> Ends:
+        """From the lengths, (B) int64, of x (T, B, features)."""
+        steps = nodes("Squeeze", nodes("Shape", x, start=0, end=1), nodes.ints(0))
+        zero, one = (nodes.number(i, torch.int64) for i in (0, 1))
+        numbers = nodes("Unsqueeze", nodes("Range", zero, steps, one), nodes.ints(1, 2))
+        within = nodes("Less", numbers, nodes("Unsqueeze", lengths, nodes.ints(0, 2)))
+        some = nodes("Unsqueeze", nodes("Greater", lengths, zero), nodes.ints(1))
+        return cls(lengths, nodes("Cast", lengths, to=nodes.kind(torch.int32)), within, some)
+
     def cut(self, nodes: Nodes, value: str, dtype: torch.dtype) -> str:
         """A value of (T, B, features) with 0 behind the ends."""
         return nodes("Where", self.within, value, nodes.number(0, dtype))

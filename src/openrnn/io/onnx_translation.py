@@ -13,7 +13,7 @@ from openrnn.errors import ArgumentError
 from openrnn.extras import require_extra
 from openrnn.io.onnx_nodes import Nodes
 from openrnn.io.onnx_scan import CellScan
-from openrnn.io.onnx_state import State
+from openrnn.io.onnx_state import Ends, State
 from openrnn.step import text
 from openrnn.step.graph import Graph
 from openrnn.step.program import Program
@@ -30,7 +30,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     Each layer and direction becomes a function of the model around one `Scan`; for a layer alone
     `to_onnx` writes ONNX's own operators. The model must be in evaluation, and its layers be called
-    without `lengths`, `reset` and `return_states`.
+    without `reset` and `return_states`.
 
     Returns:
         The table: our operator of torch.export, to what writes it.
@@ -46,10 +46,10 @@ def _translate(
     engine: Any,
     graph: Any,
     names: Any,
-    x: Any,
-    begin: Any,
-    again: Any,
-    tensors: Any,
+    given: Any,
+    begins: Any,
+    restarts: Any,
+    lengths: Any,
     resets: Any,
     wanted: Any,
     reverse: Any,
@@ -58,24 +58,25 @@ def _translate(
     """The outputs of a node that calls the function; torch.onnx.export calls this."""
     program = Program(text.read(graph))
     asked = {"reset=": resets is not None, "return_states=True": every}
-    if given := [name for name, is_asked in asked.items() if is_asked]:
+    if unknown := [name for name, is_asked in asked.items() if is_asked]:
         raise ArgumentError(
-            f"{_ASKED}: expected a layer that is called with x, and a state, received a call with "
-            f"{given[0]}; leave it out of the model's forward"
+            f"{_ASKED}: expected a layer that is called with x, a state and lengths, received a "
+            f"call with {unknown[0]}; leave it out of the model's forward"
         )
     if program.stages.randoms:
         raise ArgumentError(
             f"{_ASKED}: expected a model in evaluation, received a cell that draws random numbers; "
             "call model.eval() first"
         )
-    key = repr((graph, names, len(begin), reverse))
+    is_ragged = lengths is not None
+    key = repr((graph, names, begins, is_ragged, reverse))
     name = f"scan_{sha256(key.encode()).hexdigest()[:12]}"
     script, ir = import_module("onnxscript"), import_module("onnx_ir")
     recorder = script.evaluator.default()
-    made = _function(name, program, names, len(begin) > 0, reverse)
+    made = _function(name, program, names, has_state=begins, is_ragged=is_ragged, reverse=reverse)
     function = ir.serde.deserialize_function(made)
     recorder.functions[function.identifier()] = function
-    inputs = [x, *begin, *tensors]
+    inputs = [*given, *[lengths] * is_ragged]
     node = ir.Node(_DOMAIN, name, inputs, num_outputs=1 + len(program.states))
     recorder.nodes.append(node)
     return list(node.outputs)
@@ -85,13 +86,17 @@ def _function(
     name: str,
     program: Program,
     names: Sequence[str],
+    *,
     has_state: bool,
+    is_ragged: bool,
     reverse: bool,
 ) -> Any:
-    """x, the states if they are given, and what the cell reads, to the output and last states."""
+    """From x, the states and the lengths if they are given, and what the cell reads, to the output
+    and the last states.
+    """
     nodes = Nodes()
     states = [f"{state}_0" for state in program.states]
-    nodes.reserve("x", *states, *names)
+    nodes.reserve("x", "lengths", *states, *names)
     initial = {state: State(value) for state, value in zip(program.states, states, strict=True)}
     if not has_state:
         rows = nodes("Shape", "x", start=1, end=2)
@@ -102,7 +107,10 @@ def _function(
     input_size = next(node.shape[-1] for _, node in program.graph.inputs("input"))
     assert isinstance(input_size, int)
     parameters = {own: own for own in names}
-    scan = CellScan(nodes, program, parameters, "x", input_size, initial, reverse=reverse)
+    ends = None
+    if is_ragged:
+        ends = Ends.of(nodes, nodes("Cast", "lengths", to=nodes.kind(torch.int64)), "x")
+    scan = CellScan(nodes, program, parameters, "x", input_size, initial, ends, reverse=reverse)
     outputs = [scan.output, *(scan.last[state].value for state in program.states)]
     helper = nodes.onnx.helper
     constants = [
@@ -111,7 +119,7 @@ def _function(
     return helper.make_function(
         _DOMAIN,
         name,
-        ["x", *(states if has_state else []), *names],
+        ["x", *(states if has_state else []), *names, *["lengths"] * is_ragged],
         outputs,
         [*constants, *nodes.list],
         [helper.make_opsetid("", _OPSET)],

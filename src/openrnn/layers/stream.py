@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from openrnn.autograd import in_transform
 from openrnn.backends.backend import States, Stepper
+from openrnn.binding import has_global_hooks
 from openrnn.cells.arguments import check_count
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.step.glance import Glance
@@ -115,7 +116,12 @@ class Stream:
 
     def _holds(self) -> bool:
         """Whether there is a link, made for the layer as it is now."""
-        return self._link is not None and self._is_unchanged is not None and self._is_unchanged()
+        return (
+            self._link is not None
+            and self._is_unchanged is not None
+            and self._is_unchanged()
+            and not has_global_hooks()
+        )
 
     def _fits(self, x: Tensor) -> bool:
         """Whether the link holds, and was made for such a step."""
@@ -198,6 +204,7 @@ class Stream:
             glance is None
             or in_transform(self._like.device)
             or not _runs_as_it_is(layer)
+            or has_global_hooks()
             or any(tensor.is_inference() for tensor in tensors)  # they do not tell of changes
         ):
             return

@@ -15,7 +15,7 @@ import cachetools
 import torch
 from torch import Tensor, nn
 
-from openrnn.binding import Parameters, is_parametrized, tensors_of
+from openrnn.binding import Parameters, has_global_hooks, is_parametrized, tensors_of
 from openrnn.errors import CellError
 from openrnn.state import StateSpec
 from openrnn.step.glance import Glance
@@ -109,8 +109,14 @@ def program_of(
     A structure that was not met before is traced; `parameters` are read in place of the cell's own.
 
     Raises:
-        CellError: it cannot be traced.
+        CellError: it cannot be traced, or hooks at all modules want to see each step.
     """
+    if parameters is None and has_global_hooks():  # a cell that is lent some is no one's but ours
+        raise CellError(
+            f"{type(cell).__name__}: torch is to call hooks at all modules "
+            "(torch.nn.modules.module.register_module_forward_hook and the like), which a kernel "
+            'cannot call at each step. Remove them, or use backend="eager".'
+        )
     last = _LAST.get(cell)
     unchanged = last is not None and last.glance.is_unchanged()
     own = last.tensors if last is not None and unchanged else tensors_of(cell)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functionalize
 
-from openrnn.binding import Parameters, copy_containers, sandbox
+from openrnn.binding import Parameters, copy_containers, sandbox, without_global_hooks
 from openrnn.errors import CellError
 from openrnn.shadow import ROWS, ShadowMode, has_tensors, shadow, shadows
 from openrnn.state import StateSpec
@@ -52,7 +52,8 @@ def trace(
             and the line of the cell's source.
     """
     _check_hooks(cell)
-    with torch.inference_mode(False):  # in inference torch takes fewer operations apart
+    # In inference torch takes fewer operations apart.
+    with torch.inference_mode(False), without_global_hooks():
         first, second = (
             _trace_once(cell, tensors, spec, input_size, dtype, device, rows) for rows in _ROWS
         )
