@@ -42,7 +42,13 @@ class Buffers:
             weakref.finalize(memory, self._give, block).atexit = False
             self._in_use += size
             self._most = max(self._most, self._in_use)
-        return torch.frombuffer(memory, dtype=dtype, count=rows * columns).view(rows, columns)
+        found = torch.frombuffer(memory, dtype=dtype, count=rows * columns).view(rows, columns)
+        if (
+            torch.utils.deterministic.fill_uninitialized_memory
+            and torch.are_deterministic_algorithms_enabled()
+        ):
+            found.fill_(math.nan)  # as torch.empty does then
+        return found
 
     def _take(self, size: int) -> mmap.mmap:
         for place in reversed(range(len(self._free))):

@@ -1,0 +1,144 @@
+"""Memory that is used again."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import threading
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import openrnn
+from openrnn.backends.cpu import buffers
+from openrnn.backends.cpu.buffers import LARGE, Buffers
+
+ROWS, COLUMNS = 1024, LARGE // 1024  # of a float32 matrix that is large
+
+
+def empty(pool: Buffers, rows: int = ROWS) -> Tensor:
+    return pool.empty(rows, COLUMNS, torch.float32)
+
+
+def test_what_is_freed_is_handed_out_again() -> None:
+    pool = Buffers()
+    first = empty(pool)
+    place = first.data_ptr()
+    view = first[3:]  # holds the memory as well
+    del first
+    other = empty(pool)
+    assert other.data_ptr() != place
+    del view
+    assert empty(pool).data_ptr() == place
+
+
+def test_sizes_that_differ_little_share() -> None:
+    pool = Buffers()
+    first = empty(pool, 1000)
+    place = first.data_ptr()
+    del first
+    second = empty(pool, 1010)
+    assert second.data_ptr() == place
+    assert second.shape == (1010, COLUMNS)
+
+
+def test_no_more_is_held_than_was_in_use_at_once() -> None:
+    pool = Buffers()
+    for rows in range(ROWS, 20 * ROWS, ROWS):
+        empty(pool, rows)
+        assert pool._in_use == 0
+        assert pool._held == sum(map(len, pool._free)) <= pool._most
+    assert pool._held == pool._most  # the largest alone
+    both = [empty(pool), empty(pool)]
+    assert pool._in_use + pool._held <= pool._most
+    del both
+
+
+def test_memory_is_poisoned_as_all_is() -> None:
+    pool = Buffers()
+    empty(pool).fill_(1.0)
+    assert empty(pool).isnan().all()
+
+
+def test_small_memory_is_torchs_own() -> None:
+    assert buffers.empty(2, 3, torch.float64).untyped_storage().resizable()
+
+
+def test_training_uses_its_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Buffers()
+    monkeypatch.setattr(buffers, "_BUFFERS", pool)
+    layer = openrnn.LSTM(8, 64, backend="cpu")
+    x = torch.randn(300, 64, 8)
+    expected = None
+    for _ in range(3):
+        layer.zero_grad()
+        layer(x)[0].square().sum().backward()
+        found = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+        assert pool._in_use == 0
+        assert pool._held > 0
+        blocks = set(map(id, pool._free))
+        if expected is None:
+            expected, first = found, blocks
+        assert blocks == first
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_threads_free_what_others_took() -> None:
+    pool = Buffers()
+    taken: list[Any] = [empty(pool) for _ in range(40)]
+
+    def work() -> None:
+        for _ in range(20):
+            taken.pop()
+            empty(pool).fill_(1.0)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert pool._in_use == 0
+    assert pool._held == sum(map(len, pool._free)) <= pool._most
+
+
+def _in_child(tensor: Tensor, answers: Any) -> None:
+    copy = tensor.clone()
+    buffers.empty(ROWS, COLUMNS, torch.float32).fill_(2.0)
+    answers.put(bool((tensor == copy).all()))
+
+
+def test_a_forked_child_has_its_own() -> None:
+    tensor = buffers.empty(ROWS, COLUMNS, torch.float32).fill_(1.0)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with buffers._BUFFERS._lock:
+            held.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    child = context.Process(target=_in_child, args=(tensor, answers), daemon=True)
+    child.start()
+    child.join(20)
+    done.set()
+    other.join()
+    assert child.exitcode == 0
+    assert answers.get()
+    assert (tensor == 1).all()
+
+
+def test_a_block_goes_with_its_pool() -> None:
+    pool = Buffers()
+    tensor = empty(pool)
+    seen = weakref.ref(pool)
+    del tensor, pool
+    gc.collect()
+    assert seen() is None
