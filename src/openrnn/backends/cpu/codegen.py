@@ -223,7 +223,9 @@ class _Source:
             plain = str(weight.is_plain and not is_table).lower()
             sizes = (weight.depth, weight.columns, *weight.strides, len(weight.offsets))
             numbers = ", ".join(map(str, sizes))
-            yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}}},"
+            is_int8 = weight.scale is not None
+            scale = self.assembly.wholes.index(labels[weight.scale]) if is_int8 else -1
+            yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}, {scale}}},"
         yield "    {}};"
         inputs, step, outputs = plans
         states = [buffer for pair in step.states.values() for buffer in pair]

@@ -1,0 +1,347 @@
+// Products in 8 bits: rows are taken to 8 bits when they come, and the sums are whole numbers. So a
+// result is the same, bit for bit, whatever the processor has for them; see openrnn/step/int8.py,
+// which says in torch operations what is computed. Included by runtime.cpp; with `real` as double it
+// is compiled, and never called.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+namespace openrnn {
+namespace {
+
+typedef int32_t sums __attribute__((vector_size(kBytes)));
+typedef float floats32 __attribute__((vector_size(kBytes)));
+typedef int16_t shorts __attribute__((vector_size(kBytes)));
+typedef uint16_t ushorts __attribute__((vector_size(kBytes)));
+
+INLINE sums load_sums(const void* p) { sums v; __builtin_memcpy(&v, p, sizeof v); return v; }
+
+// The compiler may not see through it: a product that is added to something is rounded before.
+template <class V> INLINE void rounded(V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+m"(v));
+#endif
+}
+
+// a[2i] b[2i] + a[2i + 1] b[2i + 1]
+INLINE sums add_pairs(shorts a, shorts b) {
+#if defined(__AVX512BW__)
+  sums result;
+  asm("vpmaddwd %2, %1, %0" : "=v"(result) : "v"(a), "v"(b));
+  return result;
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  sums result;
+  asm("vpmaddwd %2, %1, %0" : "=x"(result) : "x"(a), "x"(b));
+  return result;
+#elif defined(__SSE2__) && !defined(__AVX__)
+  asm("pmaddwd %1, %0" : "+x"(a) : "x"(b));
+  return (sums)a;
+#else
+  const shorts product = a * b;  // 255 · 127 fits 16 bits
+  return (((sums)product << 16) >> 16) + ((sums)product >> 16);
+#endif
+}
+
+// A weight's vector of 4 depths for each column, made ready for all rows.
+struct Fours {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+  sums all;
+  INLINE explicit Fours(const void* p) : all(load_sums(p)) {}
+#else
+  shorts even, odd;
+  INLINE explicit Fours(const void* p) {
+    const shorts both = (shorts)load_sums(p);
+    even = (both << 8) >> 8, odd = both >> 8;
+  }
+#endif
+};
+
+// To each sum 4 numbers of a row, unsigned, times 4 of a column, signed. There is an instruction for
+// it that cannot overflow; the older one for bytes, vpmaddubsw, can, so else it is done in 16 bits.
+INLINE sums add_fours(sums sum, sums row, const Fours& weight) {
+#if defined(__AVX512VNNI__)
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weight.all));
+  return sum;
+#elif defined(__AVXVNNI__)
+  asm("{vex} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(row), "x"(weight.all));
+  return sum;
+#else
+  const ushorts both = (ushorts)row;
+  sum += add_pairs((shorts)(both & 255), weight.even);
+  return sum + add_pairs((shorts)(both >> 8), weight.odd);
+#endif
+}
+
+// --- rows ----------------------------------------------------------------------------------------
+
+INLINE int64_t whole_fours(int64_t depth) { return (depth + 3) / 4 * 4; }
+
+// Rows in 8 bits: x ≈ scale (byte - zero). Memory stays from one use to the next.
+struct Int8Rows {
+  std::vector<uint8_t> memory;
+  std::vector<float> scales;
+  std::vector<int32_t> zeros;
+  int64_t rows = 0, stride = 0;
+
+  void take(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
+            int64_t depth) {
+    rows = count, stride = whole_fours(depth);
+    if (int64_t(memory.size()) < rows * stride + kBytes) memory.resize(rows * stride + kBytes);
+    if (int64_t(scales.size()) < rows) scales.resize(rows), zeros.resize(rows);
+    for (int64_t r = 0; r < rows; r++) {
+      const real* row = left + r * row_stride;
+      if (depth_stride == 1)
+        take_row(r, depth, [&](auto width, int64_t j) { return load(width, row + j); });
+      else
+        take_row(r, depth, [&](auto width, int64_t j) {
+          return load(width, row + j * depth_stride, depth_stride);
+        });
+    }
+  }
+
+  template <class Read> INLINE void take_row(int64_t r, int64_t depth, Read read) {
+    uint8_t* to = memory.data() + r * stride;
+    vec least = {}, most = {};
+    mask strange = {};
+    along(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
+      const vec x = read(width, j);
+      least = x < least ? x : least, most = x > most ? x : most;
+      strange |= ~(abs(x) < kInfinity);
+    });
+    bits any = 0;
+    for (int i = 0; i < kLanes; i++) any |= strange[i];
+    const float low = smallest(least), high = largest(most);
+    float scale = high / 255 - low / 255;
+    if (scale < __FLT_MIN__) scale = 0;
+    const float inverse = scale > 0 ? 1 / scale : 0;
+    const real magic = 12582912;  // 1.5 · 2^23: what is added to it is rounded to a whole number
+    vec from = splat(-low * inverse);
+    rounded(from);
+    from = (from + magic) - magic;
+    const real zero = from[0];
+    zeros[r] = int32_t(zero);
+    scales[r] = any ? __builtin_nanf("") : scale;
+    if (any) {
+      std::memset(to, 0, stride);
+      zeros[r] = 0;
+      return;
+    }
+    along(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
+      vec x = read(width, j) * real(inverse);
+      rounded(x);
+      x = smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero));
+      put(width, to + j, x);
+    });
+    for (int64_t j = depth; j < stride; j++) to[j] = 0;
+  }
+
+  static INLINE void put(Full, uint8_t* to, vec x) {
+    typedef uint8_t bytes __attribute__((vector_size(kLanes)));
+    const bytes b = __builtin_convertvector(__builtin_convertvector(x, mask), bytes);
+    __builtin_memcpy(to, &b, sizeof b);
+  }
+  static INLINE void put(Part part, uint8_t* to, vec x) {
+    for (int64_t i = 0; i < part.count; i++) to[i] = uint8_t(x[i]);
+  }
+};
+
+// --- weights -------------------------------------------------------------------------------------
+
+// A packed weight: panel behind panel, in each the first 4 depths of all columns, then the next; then
+// the sum of each column, and its scale.
+struct Int8Weight {
+  int64_t depth, columns;
+  int8_t* panels;
+  int32_t* of_columns;
+  float* scales;
+
+  Int8Weight(const real* packed, int64_t depth, int64_t columns)
+      : depth(depth), columns(columns),
+        panels(reinterpret_cast<int8_t*>(const_cast<real*>(packed))) {
+    const int64_t all = Panels(columns, kSums).vectors * kSums;
+    of_columns = reinterpret_cast<int32_t*>(panels + all * whole_fours(depth));
+    scales = reinterpret_cast<float*>(of_columns + all);
+  }
+};
+
+// As `pack`: the panels are in `parts`, of which a call packs one.
+void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
+               int64_t column_stride, const float* scale, int64_t part, int64_t parts) {
+  constexpr int64_t kTogether = 16;  // fours of a column that are read together: a line of memory
+  const Panels panels(to.columns, kSums);
+  const int64_t begin = panels.count * part / parts, end = panels.count * (part + 1) / parts;
+  const int64_t fours = whole_fours(to.depth) / 4, whole = depth_stride == 1 ? to.depth / 4 : 0;
+  int64_t first = 0;
+  for (int64_t panel = 0; panel < begin; panel++) first += panels.width(panel) * kSums;
+  for (int64_t panel = begin; panel < end; panel++) {
+    const int64_t row = panels.width(panel) * kSums, width = least(row, to.columns - first);
+    int8_t* const at = to.panels + first * fours * 4;
+    for (int64_t k = 0; k < fours; k += kTogether) {
+      const int64_t stop = least(fours, k + kTogether);
+      for (int64_t j = 0; j < row; j++)
+        for (int64_t f = k; f < stop; f++) {
+          const int8_t* from = weight + (first + j) * column_stride + 4 * f * depth_stride;
+          int8_t* here = at + (f * row + j) * 4;
+          if (j < width && f < whole)
+            __builtin_memcpy(here, from, 4);
+          else
+            for (int64_t i = 0; i < 4; i++)
+              here[i] = j < width && 4 * f + i < to.depth ? from[i * depth_stride] : 0;
+        }
+    }
+    for (int64_t v = 0; v < row; v += kSums) {
+      sums total = {};
+      for (int64_t f = 0; f < fours; f++)
+        total = add_fours(total, sums{} + 0x01010101, Fours(at + (f * row + v) * 4));
+      __builtin_memcpy(to.of_columns + first + v, &total, sizeof total);
+    }
+    for (int64_t j = 0; j < row; j++) to.scales[first + j] = j < width ? scale[first + j] : 0;
+    first += row;
+  }
+}
+
+// --- products ------------------------------------------------------------------------------------
+
+// Where a block's rows begin, what it multiplies them with, and where the results go.
+struct Int8Block {
+  const uint8_t* rows;
+  int64_t row_stride;
+  const float* row_scales;
+  const int32_t* zeros;
+  const int8_t* panel;
+  int64_t panel_stride, fours;
+  const int32_t* of_columns;
+  const float* scales;
+  real* result;
+  int64_t result_stride, columns;
+  const real* start;
+  int64_t start_stride;
+};
+
+// As `block`.
+template <int Rows, int Panels, int Vectors>
+__attribute__((noinline)) void int8_block(const Int8Block& b) {
+  constexpr int width = Panels * Vectors;
+  sums total[Rows][width] = {};
+  for (int64_t k = 0; k < b.fours; k++) {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    sums row[Rows];
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; r++) {
+      int32_t four;
+      __builtin_memcpy(&four, b.rows + r * b.row_stride + 4 * k, 4);
+      row[r] = sums{} + four;
+    }
+#else
+    const auto row = [&](int r) __attribute__((always_inline)) {
+      int32_t four;
+      __builtin_memcpy(&four, b.rows + r * b.row_stride + 4 * k, 4);
+      return sums{} + four;
+    };
+#endif
+#pragma GCC unroll 16
+    for (int p = 0; p < Panels; p++)
+#pragma GCC unroll 16
+      for (int v = 0; v < Vectors; v++) {
+        const Fours weight(b.panel + p * b.panel_stride + (k * Vectors + v) * kBytes);
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; r++) {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+          total[r][p * Vectors + v] = add_fours(total[r][p * Vectors + v], row[r], weight);
+#else
+          total[r][p * Vectors + v] = add_fours(total[r][p * Vectors + v], row(r), weight);
+#endif
+        }
+      }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 16
+    for (int v = 0; v < width; v++) {
+      const int64_t j = v * kSums, rest = b.columns - j;
+      if (rest <= 0) break;
+      floats32 scale;
+      __builtin_memcpy(&scale, b.scales + j, sizeof scale);
+      const sums exact = total[r][v] - b.zeros[r] * load_sums(b.of_columns + j);
+      scale *= b.row_scales[r];
+      rounded(scale);
+      floats32 y = __builtin_convertvector(exact, floats32) * scale;
+      rounded(y);
+      real* at = b.result + r * b.result_stride + j;
+      const real* from = b.start ? b.start + r * b.start_stride + j : nullptr;
+      if (rest >= kSums)
+        store(Full{}, at, from ? load(Full{}, from) + (vec)y : (vec)y);
+      else
+        store(Part{rest}, at, from ? load(Part{rest}, from) + (vec)y : (vec)y);
+    }
+}
+
+template <int Rows> INLINE void run_int8_block(const Int8Block& b, int64_t vectors, int64_t panels) {
+  constexpr int most = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;  // few rows take several panels at once
+  if (panels == most && most > 1) return int8_block<Rows, most, kPanelVectors>(b);
+  switch (vectors) {
+    case 1: return int8_block<Rows, 1, 1>(b);
+    case 2: return int8_block<Rows, 1, 2>(b);
+    case 3: return int8_block<Rows, 1, 3>(b);
+    default: return int8_block<Rows, 1, kPanelVectors>(b);
+  }
+}
+
+INLINE void run_int8_block(const Int8Block& b, int64_t rows, int64_t vectors, int64_t panels) {
+  switch (rows) {
+    case 1: return run_int8_block<1>(b, vectors, panels);
+    case 2: return run_int8_block<2>(b, vectors, panels);
+    case 3: return run_int8_block<3>(b, vectors, panels);
+    case 4: return run_int8_block<4>(b, vectors, panels);
+#if defined(__AVX512F__) || defined(__aarch64__)
+    case 5: return run_int8_block<5>(b, vectors, panels);
+    case 6: return run_int8_block<6>(b, vectors, panels);
+#endif
+  }
+  __builtin_unreachable();
+}
+
+// The columns from begin, where a panel does, to end of all rows times a packed weight, added to
+// `start` if there is one.
+void multiply_int8(const Int8Rows& left, const Int8Weight& weight, int64_t begin, int64_t end,
+                   real* result, int64_t result_stride, const real* start, int64_t start_stride) {
+  const Groups groups(left.rows);
+  const Panels panels(weight.columns, kSums);
+  const bool even = groups.count > 0 && left.rows % groups.count == 0;
+  const int64_t at_once = !even ? 1 : groups.height(0) == 1 ? 4 : groups.height(0) == 2 ? 2 : 1;
+  const int64_t deep = whole_fours(weight.depth);
+  for (int64_t panel = 0, column = 0; panel < panels.count && column < end;) {
+    const int64_t vectors = panels.width(panel);
+    if (column < begin) {
+      column += vectors * kSums, panel++;
+      continue;
+    }
+    const int64_t last = panel + at_once - 1;
+    const bool several = last < panels.count && panels.width(last) == kPanelVectors &&
+                         column + (at_once - 1) * kPanelVectors * kSums < end;
+    const int64_t taken = several ? at_once : 1;
+    const int64_t width = least(end - column, taken * vectors * kSums);
+    for (int64_t group = 0, row = 0; group < groups.count; group++) {
+      run_int8_block(
+          {left.memory.data() + row * left.stride, left.stride, left.scales.data() + row,
+           left.zeros.data() + row, weight.panels + column * deep, vectors * kSums * deep, deep / 4,
+           weight.of_columns + column, weight.scales + column,
+           result + row * result_stride + column, result_stride, width,
+           start ? start + row * start_stride + column : nullptr, start_stride},
+          groups.height(group), vectors, taken);
+      row += groups.height(group);
+    }
+    column += width;
+    panel += taken;
+  }
+}
+
+}  // namespace
+}  // namespace openrnn
