@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace openrnn {
@@ -79,6 +80,32 @@ INLINE sums add_fours(sums sum, sums row, const Fours& weight) {
 #endif
 }
 
+// From the lane with number Lane ^ Step.
+template <int Step, bits... Lane>
+INLINE vec across(vec v, std::integer_sequence<bits, Lane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, (Lane ^ Step)...);
+#else
+  return __builtin_shuffle(v, mask{(Lane ^ Step)...});
+#endif
+}
+
+template <int Step> INLINE vec largest_within(vec v) {
+  if constexpr (Step == 0) return v;
+  else return largest_within<Step / 2>(maximum(v, across<Step>(v, std::make_integer_sequence<bits, kLanes>{})));
+}
+
+// The largest of a in the first half, and of b in the second; NaN if there is one.
+template <bits... Lane>
+INLINE vec halves(vec a, vec b, std::integer_sequence<bits, Lane...>) {
+  return mask{(Lane < kLanes / 2 ? bits(-1) : bits(0))...} ? a : b;
+}
+INLINE vec largest_of(vec a, vec b) {
+  constexpr std::make_integer_sequence<bits, kLanes> lanes{};
+  a = maximum(a, across<kLanes / 2>(a, lanes)), b = maximum(b, across<kLanes / 2>(b, lanes));
+  return largest_within<kLanes / 4>(halves(a, b, lanes));
+}
+
 // --- rows ----------------------------------------------------------------------------------------
 
 INLINE int64_t whole_fours(int64_t depth) { return (depth + 3) / 4 * 4; }
@@ -108,38 +135,45 @@ struct Int8Rows {
 
   template <class Read> INLINE void take_row(int64_t r, int64_t depth, Read read) {
     uint8_t* to = memory.data() + r * stride;
-    vec least = {}, most = {};
-    mask strange = {};
-    along(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
+    vec least = {}, most = {}, strange = {};
+    over(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
       const vec x = read(width, j);
-      least = x < least ? x : least, most = x > most ? x : most;
-      strange |= ~(abs(x) < kInfinity);
+      least = smaller(x, least), most = larger(x, most);
+      strange += x * 0;  // NaN, if x is not finite
     });
-    bits any = 0;
-    for (int i = 0; i < kLanes; i++) any |= strange[i];
-    const float low = smallest(least), high = largest(most);
+    const vec ends = largest_of(most + strange, -least);
+    const float high = ends[0], low = -ends[kLanes / 2];
     float scale = high / 255 - low / 255;
     if (scale < __FLT_MIN__) scale = 0;
-    const float inverse = scale > 0 ? 1 / scale : 0;
-    const real magic = 12582912;  // 1.5 · 2^23: what is added to it is rounded to a whole number
-    vec from = splat(-low * inverse);
-    rounded(from);
-    from = (from + magic) - magic;
-    const real zero = from[0];
-    zeros[r] = int32_t(zero);
-    scales[r] = any ? __builtin_nanf("") : scale;
-    if (any) {
+    const bool finite = scale - scale == 0;
+    const float inverse = scale > 0 && finite ? 1 / scale : 0;
+    scales[r] = finite ? scale : __builtin_nanf("");
+    zeros[r] = 0;
+    if (inverse == 0) {
       std::memset(to, 0, stride);
-      zeros[r] = 0;
       return;
     }
-    along(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
+    const real magic = 12582912;  // 1.5 · 2^23: what is added to it is rounded to a whole number
+    vec zero = splat(-low * inverse);
+    rounded(zero);
+    zero = (zero + magic) - magic;
+    zeros[r] = int32_t(zero[0]);
+    over(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
       vec x = read(width, j) * real(inverse);
       rounded(x);
-      x = smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero));
-      put(width, to + j, x);
+      put(width, to + j, smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero)));
     });
     for (int64_t j = depth; j < stride; j++) to[j] = 0;
+  }
+
+  // As `along`, but the last vector begins before the end of the one before, if it can: it is full.
+  template <class Body> static INLINE void over(int64_t count, Body body) {
+    if (count < kLanes) {
+      body(Part{count}, 0);
+      return;
+    }
+    for (int64_t j = 0; j + kLanes < count; j += kLanes) body(Full{}, j);
+    body(Full{}, count - kLanes);
   }
 
   static INLINE void put(Full, uint8_t* to, vec x) {
@@ -174,7 +208,6 @@ struct Int8Weight {
 // As `pack`: the panels are in `parts`, of which a call packs one.
 void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
                int64_t column_stride, const float* scale, int64_t part, int64_t parts) {
-  constexpr int64_t kTogether = 16;  // fours of a column that are read together: a line of memory
   const Panels panels(to.columns, kSums);
   const int64_t begin = panels.count * part / parts, end = panels.count * (part + 1) / parts;
   const int64_t fours = whole_fours(to.depth) / 4, whole = depth_stride == 1 ? to.depth / 4 : 0;
@@ -183,9 +216,19 @@ void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
   for (int64_t panel = begin; panel < end; panel++) {
     const int64_t row = panels.width(panel) * kSums, width = least(row, to.columns - first);
     int8_t* const at = to.panels + first * fours * 4;
-    for (int64_t k = 0; k < fours; k += kTogether) {
-      const int64_t stop = least(fours, k + kTogether);
-      for (int64_t j = 0; j < row; j++)
+    for (int64_t k = 0; k < fours; k += kSums) {
+      const int64_t stop = least(fours, k + kSums);
+      for (int64_t j = 0; j < row; j++) {
+        if (j % kSums == 0 && j + kSums <= width && k + kSums <= whole) {  // a square
+          vec square[kSums];
+          for (int i = 0; i < kSums; i++)
+            __builtin_memcpy(square + i, weight + (first + j + i) * column_stride + 4 * k, kBytes);
+          exchange_rows<1>(square);
+          for (int i = 0; i < kSums; i++)
+            __builtin_memcpy(at + ((k + i) * row + j) * 4, square + i, kBytes);
+          j += kSums - 1;
+          continue;
+        }
         for (int64_t f = k; f < stop; f++) {
           const int8_t* from = weight + (first + j) * column_stride + 4 * f * depth_stride;
           int8_t* here = at + (f * row + j) * 4;
@@ -195,6 +238,7 @@ void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
             for (int64_t i = 0; i < 4; i++)
               here[i] = j < width && 4 * f + i < to.depth ? from[i * depth_stride] : 0;
         }
+      }
     }
     for (int64_t v = 0; v < row; v += kSums) {
       sums total = {};
