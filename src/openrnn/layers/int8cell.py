@@ -60,16 +60,16 @@ class Int8Cell(nn.Module):
             ShapeError: another dtype, of one of these or, after a conversion, of the cell.
             CellError: one of them requires a gradient, and torch records.
         """
-        own = (b for b in self._buffers.values() if b is not None and b.is_floating_point())
-        for tensor in (*given, *own):
-            autocast = torch.is_autocast_enabled(tensor.device.type)
-            if tensor.dtype != torch.float32 and not autocast:
+        recording = torch.is_grad_enabled()
+        own = [getattr(self, f"{name}_scale") for name in self.weights[:1]]
+        for tensor in (*own, *given):
+            if tensor.dtype != torch.float32 and not torch.is_autocast_enabled(tensor.device.type):
                 raise ShapeError(
                     f"{self._get_name()}: expected the input, the state and what the cell keeps "
                     f"beside its int8 weights in torch.float32, got {tensor.dtype}. Convert the "
                     "input: input.to(torch.float32); a quantized layer stays in its dtype"
                 )
-            if tensor.requires_grad and torch.is_grad_enabled():
+            if recording and tensor.requires_grad:
                 raise CellError(f"{self._get_name()}: {NO_GRADIENT}")
 
     def extra_repr(self) -> str:

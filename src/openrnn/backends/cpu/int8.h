@@ -124,11 +124,17 @@ struct Int8Rows {
     if (int64_t(scales.size()) < rows) scales.resize(rows), zeros.resize(rows);
     for (int64_t r = 0; r < rows; r++) {
       const real* row = left + r * row_stride;
-      if (depth_stride == 1)
-        take_row(r, depth, [&](auto width, int64_t j) { return load(width, row + j); });
-      else
+      if (depth_stride != 1)
         take_row(r, depth, [&](auto width, int64_t j) {
           return load(width, row + j * depth_stride, depth_stride);
+        });
+      else if (depth >= kLanes)
+        take_row(r, depth, [&](auto, int64_t j) { return load(Full{}, row + j); });
+      else
+        take_row(r, depth, [&](auto, int64_t) {
+          vec x = {};
+          std::memcpy(&x, row, depth * sizeof(real));
+          return x;
         });
     }
   }
@@ -161,7 +167,7 @@ struct Int8Rows {
     over(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
       vec x = read(width, j) * real(inverse);
       rounded(x);
-      put(width, to + j, smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero)));
+      put(to + j, smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero)));
     });
     for (int64_t j = depth; j < stride; j++) to[j] = 0;
   }
@@ -176,13 +182,11 @@ struct Int8Rows {
     body(Full{}, count - kLanes);
   }
 
-  static INLINE void put(Full, uint8_t* to, vec x) {
+  // A whole vector, also of the last few: what is behind them is written later.
+  static INLINE void put(uint8_t* to, vec x) {
     typedef uint8_t bytes __attribute__((vector_size(kLanes)));
     const bytes b = __builtin_convertvector(__builtin_convertvector(x, mask), bytes);
     __builtin_memcpy(to, &b, sizeof b);
-  }
-  static INLINE void put(Part part, uint8_t* to, vec x) {
-    for (int64_t i = 0; i < part.count; i++) to[i] = uint8_t(x[i]);
   }
 };
 
