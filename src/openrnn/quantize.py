@@ -69,14 +69,14 @@ def quantize(layer: Layer, *, input_size: int | None = None) -> Layer:
         ...     output, (h_n, c_n) = small(x)
         >>> bool((output - lstm(x)[0]).abs().max() < 0.02)
         True
-        >>> small.stack.layers[0].cell.weight_hh.dtype
-        torch.int8
+        >>> small.weight_hh_l0.dtype, small.weight_hh_scale_l0.shape
+        (torch.int8, torch.Size([80]))
     """
     _check(layer)
     with torch.no_grad(), in_evaluation(layer) as copy:
         lanes = iter(read(copy, "quantize", input_size).lanes)
         made = _Maker(lanes).layer(copy)
-    if not any(part.weights for part in made.modules() if isinstance(part, Int8Cell)):
+    if not any(buffer.dtype == torch.int8 for buffer in made.buffers()):
         raise ArgumentError(
             f"quantize: expected a layer with products of rows and weights, got "
             f"{type(layer).__name__} without any: there is nothing to quantize"
@@ -86,7 +86,7 @@ def quantize(layer: Layer, *, input_size: int | None = None) -> Layer:
 
 def is_quantized(module: nn.Module) -> bool:
     """Whether any part of a module has int8 weights of ours."""
-    return any(isinstance(part, Int8Cell) for part in module.modules())
+    return any(isinstance(part, (Int8Cell, Int8Layer)) for part in module.modules())
 
 
 class _Maker:
@@ -129,15 +129,10 @@ class _Maker:
                 f"quantize: expected an RNN, LSTM or GRU of openrnn, got {kind.__name__}, a "
                 "subclass or an object with a forward of its own, which would be lost"
             )
-        options: dict[str, Any] = {"backend": layer.backend}
         cells = [_cell(next(self._lanes)) for _ in layer.lent_names]
-        inside: list[nn.Module] = [*cells]
-        if layer.bidirectional:
-            pairs = zip(cells[::2], cells[1::2], strict=True)
-            inside = [Bidirectional(*pair, **options) for pair in pairs]
         names = [f"{name}_0" for name in layer.states] if layer.learn_initial_state else []
         initial = {name: getattr(layer, name).detach().clone() for name in names}
-        made = Int8Layer(layer, Stack(inside, **options), initial)
+        made = Int8Layer(layer, cells, initial)
         made.__dict__.update({k: v for k, v in layer.__dict__.items() if k.startswith("_forward")})
         return made
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openrnn.binding import Parameters
 from openrnn.errors import CellError, ShapeError
 from openrnn.step.evaluate import evaluator
 from openrnn.step.int8 import NO_GRADIENT
@@ -48,29 +49,33 @@ class Int8Cell(nn.Module):
         states = state if isinstance(state, (tuple, list)) else (state,)
         self.check((x, *states))
         given = {f"state.{name}": s for name, s in zip(self.state_sizes, states, strict=True)}
-        given |= {f"parameter.{name}": tensor for name, tensor in self._buffers.items()}  # type: ignore[misc]
+        given |= {f"parameter.{name}": tensor for name, tensor in self._buffers.items()}
         found = evaluator(self.graph, x.device)({"input.x": x, **given}, x.size(0))
         new = tuple(found[f"state.{name}"] for name in self.state_sizes)
         return new[0] if len(new) == 1 else new
 
-    def check(self, given: Iterable[Tensor]) -> None:
+    def check(self, given: Iterable[Tensor], lent: Parameters | None = None) -> None:
         """Raises an error if an input or a state is not float32, or a gradient is wanted of it.
+
+        `lent`: what the cell reads in place of its own buffers.
 
         Raises:
             ShapeError: another dtype, of one of these or, after a conversion, of the cell.
             CellError: one of them requires a gradient, and torch records.
         """
         recording = torch.is_grad_enabled()
-        own = [getattr(self, f"{name}_scale") for name in self.weights[:1]]
+        read = lent or self._buffers
+        own = (read[f"{name}_scale"] for name in self.weights[:1])  # one of those in float32
         for tensor in (*own, *given):
+            assert tensor is not None
             if tensor.dtype != torch.float32 and not torch.is_autocast_enabled(tensor.device.type):
                 raise ShapeError(
-                    f"{self._get_name()}: expected the input, the state and what the cell keeps "
+                    f"{type(self).__name__}: expected the input, the state and what the cell keeps "
                     f"beside its int8 weights in torch.float32, got {tensor.dtype}. Convert the "
                     "input: input.to(torch.float32); a quantized layer stays in its dtype"
                 )
             if recording and tensor.requires_grad:
-                raise CellError(f"{self._get_name()}: {NO_GRADIENT}")
+                raise CellError(f"{type(self).__name__}: {NO_GRADIENT}")
 
     def extra_repr(self) -> str:
         shapes = (f"{name} {tuple(getattr(self, name).shape)}" for name in self.weights)

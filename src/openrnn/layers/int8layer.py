@@ -2,50 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
+from openrnn.layers.int8cell import Int8Cell
 from openrnn.layers.stack import Stack
 from openrnn.layers.torchlayer import TorchLayer, pairs
 
-_TAKEN = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-_TAKEN += ("proj_size", "backend", "learn_initial_state")
+_TAKEN = (
+    *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional"),
+    *("proj_size", "backend", "learn_initial_state"),
+)
 
 
 class Int8Layer(TorchLayer):
     """An RNN, LSTM or GRU with int8 weights, made by `openrnn.quantize`: for inference alone.
 
-    It is called as the layer that it was made from, and takes and gives the same states. Its
-    numbers are buffers: those of its cells, and the initial state where that was learned.
+    It is called as the layer that it was made from, and takes and gives the same states. What its
+    cells read are buffers of its own, `weight_ih_l0` and `weight_ih_scale_l0` say, which it lends
+    them as a `DropIn` does.
 
     Args:
         layer: the layer that it was made from.
-        stack: its cells, in 8 bits.
+        cells: its cells, in 8 bits.
         initial: the initial state by name, `h_0` (D·L, H), or nothing.
     """
 
-    def __init__(self, layer: DropIn, stack: Stack, initial: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, layer: DropIn, cells: Sequence[Int8Cell], initial: Mapping[str, Tensor]
+    ) -> None:
         super().__init__()
         for name in _TAKEN:
             setattr(self, name, getattr(layer, name))
         self.states = layer.states
         self.title = f"{type(layer).__name__}({layer.extra_repr()})"
-        self.stack = stack
-        count = self.num_layers * (2 if self.bidirectional else 1)
-        self.lent_names = [[] for _ in range(count)]
+        self.lent_names = []
+        for names, cell in zip(layer.lent_names, cells, strict=True):
+            ending = names[0][1].removeprefix("weight_ih")  # "_l0_reverse" say
+            self.lent_names.append([(name, name + ending) for name, _ in cell.named_buffers()])
+            for name, own in self.lent_names[-1]:
+                self.register_buffer(own, getattr(cell, name))
+            cell.to("meta")
         for name, tensor in initial.items():
             self.register_buffer(name, tensor)
+        inside: list[nn.Module] = [*cells]
+        options: dict[str, Any] = {"backend": layer.backend}
+        if self.bidirectional:
+            inside = [Bidirectional(*pair, **options) for pair in pairs(inside)]
+        object.__setattr__(self, "stack", Stack(inside, **options))  # as in a DropIn
 
     def settle(self) -> None:
-        """Nothing to bring: a layer for inference has no other mode."""
+        """Nothing to bring: what is for inference alone has one mode."""
 
     def lend(self, *, drop: bool = False) -> list[Any]:
-        """Nothing: the cells have what they read."""
-        nothing: list[Any] = [{} for _ in self.lent_names]
-        return pairs(nothing) if self.bidirectional else nothing
+        lent: list[Any] = [
+            {name: self._buffers[own] for name, own in names} for names in self.lent_names
+        ]
+        return pairs(lent) if self.bidirectional else lent
 
     def extra_repr(self) -> str:
-        return self.title
+        return f"{self.title}, int8"

@@ -143,7 +143,7 @@ class Recurrent(Layer):
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
         if isinstance(self.cell, Int8Cell):
-            self.cell.check((sequence.data, *(initial or ()), *(again or ())))
+            self.cell.check((sequence.data, *(initial or ()), *(again or ())), parameters)
         autocast = is_autocast(sequence.data.device)
         if autocast:
             run = without_autocast(run)

@@ -1,4 +1,4 @@
-"""torch.nn's layout around a `Stack`: states of (D·L, B, H), those of all its cells in one tensor."""
+"""torch.nn's layout around a `Stack`: the states of all its cells in tensors of (D·L, B, H)."""
 
 from __future__ import annotations
 

@@ -223,8 +223,8 @@ class _Source:
             plain = str(weight.is_plain and not is_table).lower()
             sizes = (weight.depth, weight.columns, *weight.strides, len(weight.offsets))
             numbers = ", ".join(map(str, sizes))
-            is_int8 = weight.scale is not None
-            scale = self.assembly.wholes.index(labels[weight.scale]) if is_int8 else -1
+            of_scale = weight.scale and labels[weight.scale]
+            scale = self.assembly.wholes.index(of_scale) if of_scale else -1
             yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}, {scale}}},"
         yield "    {}};"
         inputs, step, outputs = plans
