@@ -17,7 +17,7 @@ from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU
 from openrnn.layers.int8cell import Int8Cell
-from openrnn.layers.int8layer import Int8Layer
+from openrnn.layers.int8layer import Int8Layer, is_quantized
 from openrnn.layers.layer import Layer
 from openrnn.layers.lstm import LSTM
 from openrnn.layers.recurrent import Recurrent
@@ -82,11 +82,6 @@ def quantize(layer: Layer, *, input_size: int | None = None) -> Layer:
             f"{type(layer).__name__} without any: there is nothing to quantize"
         )
     return made.train(layer.training)
-
-
-def is_quantized(module: nn.Module) -> bool:
-    """Whether any part of a module has int8 weights of ours."""
-    return any(isinstance(part, (Int8Cell, Int8Layer)) for part in module.modules())
 
 
 class _Maker:

@@ -12,7 +12,9 @@ from openrnn.errors import ArgumentError, ArgumentTypeError
 from openrnn.explain.network import Lane, Level, Network, example_input
 from openrnn.explain.places import title
 from openrnn.layers.bidirectional import Bidirectional
+from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU
+from openrnn.layers.int8layer import is_quantized
 from openrnn.layers.layer import Layer
 from openrnn.layers.lstm import LSTM
 from openrnn.layers.recurrent import Recurrent
@@ -197,7 +199,9 @@ def _expected(asked: str, got: str) -> str:
 
 def _notes(layer: nn.Module) -> Iterator[str]:
     """What happens between the cells."""
-    if isinstance(layer, (TorchLayer, Stack)):
+    if is_quantized(layer):
+        yield "for inference alone: products of rows and weights are in 8 bits"
+    if isinstance(layer, (DropIn, Stack)):
         if layer.dropout:
             yield f"dropout {layer.dropout:g} between layers, in training"
         if isinstance(layer, Stack):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from openrnn.errors import CellError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.int8cell import Int8Cell
@@ -66,3 +67,17 @@ class Int8Layer(TorchLayer):
 
     def extra_repr(self) -> str:
         return f"{self.title}, int8"
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Whether any part of a module has int8 weights of ours."""
+    return any(isinstance(part, (Int8Cell, Int8Layer)) for part in module.modules())
+
+
+def check_float(asked: str, module: Any) -> None:
+    """Raises a CellError if a module that is to be written down has int8 weights of ours."""
+    if isinstance(module, nn.Module) and is_quantized(module):
+        raise CellError(
+            f"{asked}: expected a layer with weights in float32, received {type(module).__name__} "
+            "with int8 weights; give the layer that it was made from"
+        )

@@ -50,11 +50,10 @@ class _Items:
                 yield from self._nest(item)
 
     def _product(self, item: Product) -> Iterator[str]:
-        yield self._comment(
-            item.index, "matmul" if item.start is None else "matmul, added to another"
-        )
-        source, target, start = item.left.buffer, item.result.buffer, item.start
         is_int8 = self.plan.weights[item.right].scale is not None
+        what = "int8_linear" if is_int8 else "matmul"
+        yield self._comment(item.index, what + ", added to another" * (item.start is not None))
+        source, target, start = item.left.buffer, item.result.buffer, item.start
         product, size = ("call.int8", "int8_size") if is_int8 else ("product", "packed_size")
         for place in item.places:
             weight = f"weights[{self.first_weight + item.right}]"
