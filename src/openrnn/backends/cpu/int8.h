@@ -14,7 +14,6 @@ namespace {
 typedef int32_t sums __attribute__((vector_size(kBytes)));
 typedef float floats32 __attribute__((vector_size(kBytes)));
 typedef int16_t shorts __attribute__((vector_size(kBytes)));
-typedef uint16_t ushorts __attribute__((vector_size(kBytes)));
 
 INLINE sums load_sums(const void* p) { sums v; __builtin_memcpy(&v, p, sizeof v); return v; }
 
@@ -50,34 +49,64 @@ INLINE sums add_pairs(shorts a, shorts b) {
 #endif
 }
 
-// A weight's vector of 4 depths for each column, made ready for all rows.
-struct Fours {
+// Four numbers of a row, unsigned and the same for all columns, and a weight's four of each column,
+// signed: `add_fours` adds their products to each column's sum. There is an instruction for it that
+// cannot overflow; the older one for bytes, vpmaddubsw, can, so else it is done in 16 bits, for the
+// first and the third, and for the others.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+constexpr bool kSplit = false;
+struct RowFours {
   sums all;
-  INLINE explicit Fours(const void* p) : all(load_sums(p)) {}
+  INLINE explicit RowFours(const uint8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    all = sums{} + four;
+  }
+};
+struct WeightFours {
+  sums all;
+  INLINE explicit WeightFours(const void* p) : all(load_sums(p)) {}
+};
+INLINE sums add_fours(sums sum, const RowFours& row, const WeightFours& weight) {
+#if defined(__AVX512VNNI__)
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row.all), "v"(weight.all));
 #else
+  asm("{vex} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(row.all), "x"(weight.all));
+#endif
+  return sum;
+}
+#else
+constexpr bool kSplit = true;  // of rows, by `split_fours`
+struct RowFours {
   shorts even, odd;
-  INLINE explicit Fours(const void* p) {
+  INLINE explicit RowFours(const uint8_t* p) {
+    int32_t half[2];
+    __builtin_memcpy(half, p, sizeof half);
+    even = (shorts)(sums{} + half[0]), odd = (shorts)(sums{} + half[1]);
+  }
+};
+struct WeightFours {
+  shorts even, odd;
+  INLINE explicit WeightFours(const void* p) {
     const shorts both = (shorts)load_sums(p);
     even = (both << 8) >> 8, odd = both >> 8;
   }
-#endif
 };
-
-// To each sum 4 numbers of a row, unsigned, times 4 of a column, signed. There is an instruction for
-// it that cannot overflow; the older one for bytes, vpmaddubsw, can, so else it is done in 16 bits.
-INLINE sums add_fours(sums sum, sums row, const Fours& weight) {
-#if defined(__AVX512VNNI__)
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weight.all));
-  return sum;
-#elif defined(__AVXVNNI__)
-  asm("{vex} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(row), "x"(weight.all));
-  return sum;
-#else
-  const ushorts both = (ushorts)row;
-  sum += add_pairs((shorts)(both & 255), weight.even);
-  return sum + add_pairs((shorts)(both >> 8), weight.odd);
+INLINE sums add_fours(sums sum, const RowFours& row, const WeightFours& weight) {
+  sum += add_pairs(row.even, weight.even);
+  return sum + add_pairs(row.odd, weight.odd);
+}
 #endif
+constexpr int64_t kFour = kSplit ? 8 : 4;  // bytes of four numbers of a row
+
+// Bytes as numbers of 16 bits: the first and third of four, then the second and fourth.
+inline void split_fours(uint8_t* to, const uint8_t* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 4, to += 8) {
+    uint32_t four;
+    __builtin_memcpy(&four, from + i, sizeof four);
+    const uint32_t half[2] = {four & 0x00ff00ff, (four >> 8) & 0x00ff00ff};
+    __builtin_memcpy(to, half, sizeof half);
+  }
 }
 
 // From the lane with number Lane ^ Step.
@@ -112,35 +141,39 @@ INLINE int64_t whole_fours(int64_t depth) { return (depth + 3) / 4 * 4; }
 
 // Rows in 8 bits: x ≈ scale (byte - zero). Memory stays from one use to the next.
 struct Int8Rows {
-  std::vector<uint8_t> memory;
+  std::vector<uint8_t> memory, bytes;
   std::vector<float> scales;
   std::vector<int32_t> zeros;
   int64_t rows = 0, stride = 0;
 
   void take(int64_t count, const real* left, int64_t row_stride, int64_t depth_stride,
             int64_t depth) {
-    rows = count, stride = whole_fours(depth);
+    const int64_t whole = whole_fours(depth);
+    rows = count, stride = whole / 4 * kFour;
     if (int64_t(memory.size()) < rows * stride + kBytes) memory.resize(rows * stride + kBytes);
+    if (kSplit && int64_t(bytes.size()) < whole + kBytes) bytes.resize(whole + kBytes);
     if (int64_t(scales.size()) < rows) scales.resize(rows), zeros.resize(rows);
     for (int64_t r = 0; r < rows; r++) {
       const real* row = left + r * row_stride;
+      uint8_t* const to = memory.data() + r * stride;
+      uint8_t* const own = kSplit ? bytes.data() : to;
       if (depth_stride != 1)
-        take_row(r, depth, [&](auto width, int64_t j) {
+        take_row(r, own, depth, [&](auto width, int64_t j) {
           return load(width, row + j * depth_stride, depth_stride);
         });
       else if (depth >= kLanes)
-        take_row(r, depth, [&](auto, int64_t j) { return load(Full{}, row + j); });
+        take_row(r, own, depth, [&](auto, int64_t j) { return load(Full{}, row + j); });
       else
-        take_row(r, depth, [&](auto, int64_t) {
+        take_row(r, own, depth, [&](auto, int64_t) {
           vec x = {};
           std::memcpy(&x, row, depth * sizeof(real));
           return x;
         });
+      if (kSplit) split_fours(to, own, whole);
     }
   }
 
-  template <class Read> INLINE void take_row(int64_t r, int64_t depth, Read read) {
-    uint8_t* to = memory.data() + r * stride;
+  template <class Read> INLINE void take_row(int64_t r, uint8_t* to, int64_t depth, Read read) {
     vec least = {}, most = {}, strange = {};
     over(depth, [&](auto width, int64_t j) __attribute__((always_inline)) {
       const vec x = read(width, j);
@@ -156,7 +189,7 @@ struct Int8Rows {
     scales[r] = finite ? scale : __builtin_nanf("");
     zeros[r] = 0;
     if (inverse == 0) {
-      std::memset(to, 0, stride);
+      std::memset(to, 0, whole_fours(depth));
       return;
     }
     const real magic = 12582912;  // 1.5 · 2^23: what is added to it is rounded to a whole number
@@ -169,7 +202,7 @@ struct Int8Rows {
       rounded(x);
       put(to + j, smaller(splat(255), larger(splat(0), ((x + magic) - magic) + zero)));
     });
-    for (int64_t j = depth; j < stride; j++) to[j] = 0;
+    for (int64_t j = depth; j < whole_fours(depth); j++) to[j] = 0;
   }
 
   // As `along`, but the last vector begins before the end of the one before, if it can: it is full.
@@ -215,6 +248,8 @@ void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
   const Panels panels(to.columns, kSums);
   const int64_t begin = panels.count * part / parts, end = panels.count * (part + 1) / parts;
   const int64_t fours = whole_fours(to.depth) / 4, whole = depth_stride == 1 ? to.depth / 4 : 0;
+  uint8_t ones[8] = {1, 1, 1, 1};
+  if (kSplit) split_fours(ones, ones, 4);
   int64_t first = 0;
   for (int64_t panel = 0; panel < begin; panel++) first += panels.width(panel) * kSums;
   for (int64_t panel = begin; panel < end; panel++) {
@@ -247,7 +282,7 @@ void pack_int8(const Int8Weight& to, const int8_t* weight, int64_t depth_stride,
     for (int64_t v = 0; v < row; v += kSums) {
       sums total = {};
       for (int64_t f = 0; f < fours; f++)
-        total = add_fours(total, sums{} + 0x01010101, Fours(at + (f * row + v) * 4));
+        total = add_fours(total, RowFours(ones), WeightFours(at + (f * row + v) * 4));
       __builtin_memcpy(to.of_columns + first + v, &total, sizeof total);
     }
     for (int64_t j = 0; j < row; j++) to.scales[first + j] = j < width ? scale[first + j] : 0;
@@ -279,34 +314,15 @@ __attribute__((noinline)) void int8_block(const Int8Block& b) {
   constexpr int width = Panels * Vectors;
   sums total[Rows][width] = {};
   for (int64_t k = 0; k < b.fours; k++) {
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-    sums row[Rows];
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; r++) {
-      int32_t four;
-      __builtin_memcpy(&four, b.rows + r * b.row_stride + 4 * k, 4);
-      row[r] = sums{} + four;
-    }
-#else
-    const auto row = [&](int r) __attribute__((always_inline)) {
-      int32_t four;
-      __builtin_memcpy(&four, b.rows + r * b.row_stride + 4 * k, 4);
-      return sums{} + four;
-    };
-#endif
 #pragma GCC unroll 16
     for (int p = 0; p < Panels; p++)
 #pragma GCC unroll 16
       for (int v = 0; v < Vectors; v++) {
-        const Fours weight(b.panel + p * b.panel_stride + (k * Vectors + v) * kBytes);
+        const WeightFours weight(b.panel + p * b.panel_stride + (k * Vectors + v) * kBytes);
 #pragma GCC unroll 16
-        for (int r = 0; r < Rows; r++) {
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-          total[r][p * Vectors + v] = add_fours(total[r][p * Vectors + v], row[r], weight);
-#else
-          total[r][p * Vectors + v] = add_fours(total[r][p * Vectors + v], row(r), weight);
-#endif
-        }
+        for (int r = 0; r < Rows; r++)
+          total[r][p * Vectors + v] = add_fours(
+              total[r][p * Vectors + v], RowFours(b.rows + r * b.row_stride + k * kFour), weight);
       }
   }
 #pragma GCC unroll 16
