@@ -89,7 +89,8 @@ class _Maker:
 
     def __init__(self, lanes: Iterator[Lane]) -> None:
         self._lanes = lanes
-        self._made: dict[nn.Module, Int8Cell] = {}  # a cell at two places is one
+        # By step and weights: a cell at two places is one.
+        self._made: dict[tuple[Any, ...], Int8Cell] = {}
 
     def layer(self, layer: Any) -> Layer:
         if isinstance(layer, DropIn):
@@ -107,10 +108,11 @@ class _Maker:
         return layer  # type: ignore[no-any-return]
 
     def _recurrent(self, layer: Recurrent) -> None:
-        own, lane = layer.cell, next(self._lanes)
-        if own not in self._made:
-            self._made[own] = _cell(lane)
-        layer.cell = self._made[own]
+        lane = next(self._lanes)
+        key = lane.program, *map(id, lane.tensors.values())
+        if key not in self._made:
+            self._made[key] = _cell(lane)
+        layer.cell = self._made[key]
         layer.checkpoint = None
         for name in layer.initial_names:
             initial = getattr(layer, name).detach().clone()
@@ -133,7 +135,8 @@ class _Maker:
 
 
 def _cell(lane: Lane) -> Int8Cell:
-    tensors = numbers_of("quantize", lane, lane.tensors, {})
+    own = {lane.names[name]: tensor for name, tensor in lane.tensors.items()}
+    tensors = numbers_of("quantize", lane, lane.tensors, own)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ArgumentError(
