@@ -203,7 +203,9 @@ def test_tables_fit_into_a_terminal() -> None:
         reset.table([reset.Row("series", 2, ms)]),
         stream.table([stream.Row("LSTM", "stream", 2, latency, latency, frozenset())]),
         int8.table([int8.Row("LSTM", "hydrology", 2, of_int8, dict.fromkeys(of_int8, 0.01))]),
-        int8_accuracy.table([int8_accuracy.Row("forecast of temp_max", "MAE in test, °C", *figures)]),
+        int8_accuracy.table(
+            [int8_accuracy.Row("forecast of temp_max", "MAE in test, °C", *figures)]
+        ),
         accuracy.table([error]),
         targets.table(targets.Measured(layers=[row], accuracy=[error])),
     ]

@@ -120,8 +120,11 @@ INLINE vec across(vec v, std::integer_sequence<bits, Lane...>) {
 }
 
 template <int Step> INLINE vec largest_within(vec v) {
-  if constexpr (Step == 0) return v;
-  else return largest_within<Step / 2>(maximum(v, across<Step>(v, std::make_integer_sequence<bits, kLanes>{})));
+  if constexpr (Step > 0) {
+    v = maximum(v, across<Step>(v, std::make_integer_sequence<bits, kLanes>{}));
+    v = largest_within<Step / 2>(v);
+  }
+  return v;
 }
 
 // The largest of a in the first half, and of b in the second; NaN if there is one.
