@@ -13,6 +13,7 @@ namespace {
 
 typedef int32_t sums __attribute__((vector_size(kBytes)));
 typedef float floats32 __attribute__((vector_size(kBytes)));
+typedef uint8_t bytes __attribute__((vector_size(kBytes)));
 typedef int16_t shorts __attribute__((vector_size(kBytes)));
 
 INLINE sums load_sums(const void* p) { sums v; __builtin_memcpy(&v, p, sizeof v); return v; }
@@ -30,21 +31,26 @@ template <class V> INLINE void rounded(V& v) {
 #endif
 }
 
-// a[2i] b[2i] + a[2i + 1] b[2i + 1]
-INLINE sums add_pairs(shorts a, shorts b) {
+// Two numbers of a row, the same for all columns, times two of each column, in 16 bits. The row's are
+// read where they are used: the compiler would keep them in registers that the sums need.
+typedef int32_t two __attribute__((may_alias, aligned(1)));
+INLINE sums multiply_twos(const uint8_t* row, shorts weight) {
+  const two& twos = *reinterpret_cast<const two*>(row);
 #if defined(__AVX512BW__)
   sums result;
-  asm("vpmaddwd %2, %1, %0" : "=v"(result) : "v"(a), "v"(b));
+  asm("vpbroadcastd %1, %0\n\tvpmaddwd %2, %0, %0" : "=&v"(result) : "m"(twos), "v"(weight));
   return result;
 #elif defined(__AVX2__) && !defined(__AVX512F__)
   sums result;
-  asm("vpmaddwd %2, %1, %0" : "=x"(result) : "x"(a), "x"(b));
+  asm("vpbroadcastd %1, %0\n\tvpmaddwd %2, %0, %0" : "=&x"(result) : "m"(twos), "x"(weight));
   return result;
 #elif defined(__SSE2__) && !defined(__AVX__)
-  asm("pmaddwd %1, %0" : "+x"(a) : "x"(b));
-  return (sums)a;
+  sums result;
+  asm("movd %1, %0\n\tpshufd $0, %0, %0\n\tpmaddwd %2, %0"
+      : "=&x"(result) : "m"(twos), "x"(weight));
+  return result;
 #else
-  const shorts product = a * b;  // 255 · 127 fits 16 bits
+  const shorts product = (shorts)(sums{} + twos) * weight;  // 255 · 127 fits 16 bits
   return (((sums)product << 16) >> 16) + ((sums)product >> 16);
 #endif
 }
@@ -78,12 +84,8 @@ INLINE sums add_fours(sums sum, const RowFours& row, const WeightFours& weight) 
 #else
 constexpr bool kSplit = true;  // of rows, by `split_fours`
 struct RowFours {
-  shorts even, odd;
-  INLINE explicit RowFours(const uint8_t* p) {
-    int32_t half[2];
-    __builtin_memcpy(half, p, sizeof half);
-    even = (shorts)(sums{} + half[0]), odd = (shorts)(sums{} + half[1]);
-  }
+  const uint8_t* at;
+  INLINE explicit RowFours(const uint8_t* p) : at(p) {}
 };
 struct WeightFours {
   shorts even, odd;
@@ -93,8 +95,7 @@ struct WeightFours {
   }
 };
 INLINE sums add_fours(sums sum, const RowFours& row, const WeightFours& weight) {
-  sum += add_pairs(row.even, weight.even);
-  return sum + add_pairs(row.odd, weight.odd);
+  return sum + multiply_twos(row.at, weight.even) + multiply_twos(row.at + 4, weight.odd);
 }
 #endif
 constexpr int64_t kFour = kSplit ? 8 : 4;  // bytes of four numbers of a row
@@ -144,7 +145,7 @@ INLINE int64_t whole_fours(int64_t depth) { return (depth + 3) / 4 * 4; }
 
 // Rows in 8 bits: x ≈ scale (byte - zero). Memory stays from one use to the next.
 struct Int8Rows {
-  std::vector<uint8_t> memory, bytes;
+  std::vector<uint8_t> memory, row_bytes;
   std::vector<float> scales;
   std::vector<int32_t> zeros;
   int64_t rows = 0, stride = 0;
@@ -154,12 +155,12 @@ struct Int8Rows {
     const int64_t whole = whole_fours(depth);
     rows = count, stride = whole / 4 * kFour;
     if (int64_t(memory.size()) < rows * stride + kBytes) memory.resize(rows * stride + kBytes);
-    if (kSplit && int64_t(bytes.size()) < whole + kBytes) bytes.resize(whole + kBytes);
+    if (kSplit && int64_t(row_bytes.size()) < whole + kBytes) row_bytes.resize(whole + kBytes);
     if (int64_t(scales.size()) < rows) scales.resize(rows), zeros.resize(rows);
     for (int64_t r = 0; r < rows; r++) {
       const real* row = left + r * row_stride;
       uint8_t* const to = memory.data() + r * stride;
-      uint8_t* const own = kSplit ? bytes.data() : to;
+      uint8_t* const own = kSplit ? row_bytes.data() : to;
       if (depth_stride != 1)
         take_row(r, own, depth, [&](auto width, int64_t j) {
           return load(width, row + j * depth_stride, depth_stride);
@@ -220,9 +221,24 @@ struct Int8Rows {
 
   // A whole vector, also of the last few: what is behind them is written later.
   static INLINE void put(uint8_t* to, vec x) {
-    typedef uint8_t bytes __attribute__((vector_size(kLanes)));
-    const bytes b = __builtin_convertvector(__builtin_convertvector(x, mask), bytes);
-    __builtin_memcpy(to, &b, sizeof b);
+    const mask whole = __builtin_convertvector(x, mask);
+#if defined(__AVX512F__)
+    typedef uint8_t few __attribute__((vector_size(kLanes)));
+    const few b = __builtin_convertvector(whole, few);
+#else
+    const bytes b = low_bytes((bytes)whole, std::make_integer_sequence<int, kBytes>{});
+#endif
+    __builtin_memcpy(to, &b, kLanes);
+  }
+
+  // The lowest of each lane's bytes, side by side.
+  template <int... Byte>
+  static INLINE bytes low_bytes(bytes v, std::integer_sequence<int, Byte...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(v, v, (Byte % kLanes * int(sizeof(real)))...);
+#else
+    return __builtin_shuffle(v, bytes{uint8_t(Byte % kLanes * sizeof(real))...});
+#endif
   }
 };
 
