@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,16 +25,23 @@ def available() -> bool:
     return find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 
 
-def contender(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender:
-    """A call of a session that computes the output of torch's layer for x."""
-    session = _session(_model(layer, module), threads)
+def contender(
+    layer: str, module: nn.RNNBase, x: Tensor, threads: int, *, int8: bool = False
+) -> Contender:
+    """A call of a session that computes the output of torch's layer for x.
+
+    `int8`: with weights in int8, by ONNX Runtime's own tool, which knows LSTM alone.
+    """
+    session = _session(_model(layer, module), threads, int8)
     feed = {"x": x.detach().numpy()}
     return lambda: session.run(["y"], feed)
 
 
-def stream(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender:
+def stream(
+    layer: str, module: nn.RNNBase, x: Tensor, threads: int, *, int8: bool = False
+) -> Contender:
     """A call that makes one step for x, (1, B, I), and keeps the state for the next."""
-    session = _session(_model(layer, module, states=STATES[layer]), threads)
+    session = _session(_model(layer, module, states=STATES[layer]), threads, int8)
     feed = {"x": x.detach().numpy()}
     for name in STATES[layer]:
         feed[name] = torch.zeros(1, x.size(1), module.hidden_size).numpy()
@@ -46,8 +55,10 @@ def stream(layer: str, module: nn.RNNBase, x: Tensor, threads: int) -> Contender
     return step
 
 
-def _session(model: Any, threads: int) -> Any:
+def _session(model: Any, threads: int, int8: bool) -> Any:
     runtime = import_module("onnxruntime")
+    if int8:
+        model = _quantized(model)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -56,6 +67,17 @@ def _session(model: Any, threads: int) -> Any:
     return runtime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def _quantized(model: Any) -> Any:
+    quantize = import_module("onnxruntime.quantization").quantize_dynamic
+    logging.disable(logging.WARNING)  # it advises another tool, which does nothing here
+    try:
+        with TemporaryDirectory() as folder:
+            quantize(model, f"{folder}/model.onnx")
+            return import_module("onnx").load(f"{folder}/model.onnx")
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _model(layer: str, module: nn.RNNBase, states: tuple[str, ...] = ()) -> Any:

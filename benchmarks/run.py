@@ -10,13 +10,26 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import accuracy, custom, layers, memory, packed, reset, stream
+from benchmarks import (
+    accuracy,
+    custom,
+    int8,
+    int8_accuracy,
+    layers,
+    memory,
+    packed,
+    reset,
+    stream,
+)
 from benchmarks.shapes import LAYERS, SHAPES
 from benchmarks.table import Table
 from benchmarks.targets import Measured
 from benchmarks.timing import QUICK, Effort
 
-PARTS = ("layers", "custom", "packed", "reset", "stream", "accuracy", "memory", "long")
+PARTS = (
+    *("layers", "custom", "packed", "reset", "stream", "int8", "int8-accuracy", "accuracy"),
+    *("memory", "long"),
+)
 QUICK_SHAPE = "seed"
 Row = TypeVar("Row")
 
@@ -103,6 +116,16 @@ def run(plan: Plan, peak: float, measured: Measured, console: Console) -> Iterat
         ])  # fmt: skip
         if measured.stream:
             yield stream.table(measured.stream)
+    if plan.has("int8"):
+        measured.int8 = _rows(console, [
+            partial(int8.compare, name, shape, count, effort)
+            for name in plan.of(int8.INT8_LAYERS) for shape in plan.on(int8.INT8_SHAPES)
+            for count in threads
+        ])  # fmt: skip
+        if measured.int8:
+            yield int8.table(measured.int8)
+    if plan.has("int8-accuracy") and "LSTM" in names and not plan.quick:
+        yield int8_accuracy.table([int8_accuracy.forecast(), int8_accuracy.language_model()])
     if plan.has("accuracy"):
         trained = tuple(name for name, shape in SHAPES.items() if shape.training)
         measured.accuracy = _rows(console, [

@@ -66,7 +66,7 @@ def compare(layer: str, shape: str, count: int, effort: Effort) -> Row:
             theirs.load_state_dict(parameters)
             ours.load_state_dict(parameters)
             stream, step = ours.eval().stream(size.batch), x[0]
-            found = {OURS: lambda: [stream(step)[None]], TORCH: _torch(theirs, x)}
+            found = {OURS: lambda: [stream(step)[None]], TORCH: torch_steps(theirs, x)}
             if onnx_peer.available():
                 found[onnx_peer.NAME] = onnx_peer.stream(layer, theirs, x, count)
             return found
@@ -85,7 +85,8 @@ def compare(layer: str, shape: str, count: int, effort: Effort) -> Row:
         return Row(layer, shape, count, median, slowest, differing)
 
 
-def _torch(layer: Any, x: torch.Tensor) -> Contender:
+def torch_steps(layer: Any, x: torch.Tensor) -> Contender:
+    """One step after another of a layer of torch's."""
     state: Any = None
 
     def step() -> list[torch.Tensor]:

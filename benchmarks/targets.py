@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks import accuracy, custom, layers, memory, packed, reset, stream
+from benchmarks import accuracy, custom, int8, layers, memory, packed, reset, stream
 from benchmarks.table import Table
 
 PEAK_SHAPES = ("hydrology", "speech", "wide")
@@ -21,13 +21,14 @@ class Measured:
     packed: list[packed.Row] = field(default_factory=list)
     reset: list[reset.Row] = field(default_factory=list)
     stream: list[stream.Row] = field(default_factory=list)
+    int8: list[int8.Row] = field(default_factory=list)
     accuracy: list[accuracy.Row] = field(default_factory=list)
     memory: list[memory.Row] = field(default_factory=list)
 
     def differing(self) -> bool:
         """Whether any two results disagree."""
         rows = (*self.custom, *self.packed, *self.reset)
-        differing = any(row.differing for row in (*self.layers, *self.stream))
+        differing = any(row.differing for row in (*self.layers, *self.stream, *self.int8))
         return differing or any(row.ms is None for row in rows)
 
 

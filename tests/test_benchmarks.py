@@ -13,8 +13,11 @@ import pytest
 import torch
 from benchmarks import (
     accuracy,
+    ao_peer,
     custom,
     flax_peer,
+    int8,
+    int8_accuracy,
     layers,
     onnx_peer,
     packed,
@@ -39,9 +42,10 @@ def test_the_command_writes_all_tables(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     text = page.read_text()
     headings = [line[3:].split()[0] for line in text.splitlines() if line.startswith("## ")]
-    assert headings == ["openrnn", "Custom", "LSTM", "LSTM", "One", "Error", "Memory", "Targets"]
+    assert headings[:6] == ["openrnn", "Custom", "LSTM", "LSTM", "One", "Inference"]
+    assert headings[6:] == ["Error", "Memory", "Targets"]
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| LSTM | seed |")]
-    assert len(rows) == 4 + 2  # two modes with 1 and 2 threads; error and memory
+    assert len(rows) == 4 + 2 + 2  # two modes with 1 and 2 threads; int8; error and memory
     assert all(float(row[-2]) > 0 for row in rows[:4])
     assert "differs" not in text
     assert "GFLOP/s" in text
@@ -129,6 +133,34 @@ def test_a_stream_is_compared_with_all_that_are_there(layer: str) -> None:
     assert row.median.keys() == row.slowest.keys() == peers
 
 
+@pytest.mark.parametrize("layer", int8.INT8_LAYERS)
+@pytest.mark.parametrize("shape", ["seed", "stream"])
+def test_int8_is_compared_with_all_that_are_there(layer: str, shape: str) -> None:
+    row = int8.compare(layer, shape, 1, QUICK)
+    peers = {int8.OURS, int8.FLOAT, ao_peer.NAME}
+    if layer == "LSTM" and onnx_peer.available():
+        peers.add(onnx_peer.NAME)
+    assert row.ms.keys() == row.errors.keys() == peers
+    assert row.errors[int8.FLOAT] < 1e-5 < row.errors[int8.OURS] < int8.MOST
+    assert row.ratio_to(int8.FLOAT) == row.ms[int8.FLOAT] / row.ms[int8.OURS]
+
+
+def test_an_error_that_8_bits_do_not_explain_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = int8.openrnn.quantize
+
+    def worse(layer: Any) -> torch.nn.Module:
+        small = plain(layer)
+        small.weight_hh_scale_l0 *= 1.5
+        return small
+
+    monkeypatch.setattr(int8.openrnn, "quantize", worse)
+    row = int8.compare("LSTM", "seed", 1, QUICK)
+    assert row.differing == {int8.OURS}
+    assert row.ratio_to(int8.FLOAT) is row.ratio_to(*int8.PEERS) is None
+    assert row.cells()[4] == "differs"
+    assert targets.Measured(int8=[row]).differing()
+
+
 def test_resets_are_compared_with_a_loop_that_computes_the_same() -> None:
     row = reset.compare("seed", 1, QUICK)
     assert row.ms is not None
@@ -161,6 +193,7 @@ def test_tables_fit_into_a_terminal() -> None:
     ms = dict.fromkeys((layers.OURS, *layers.PEERS, "auto", "eager", "LSTM", "ours", "torch"), 9e3)
     ms |= dict.fromkeys(("padded", "lengths", "reset", "none", "loop"), 9e3)
     latency = dict.fromkeys((stream.OURS, *stream.PEERS), 9e4)
+    of_int8, figures = dict.fromkeys((int8.OURS, int8.FLOAT, *int8.PEERS), 9e3), (99.0,) * 3
     row = layers.Row("LSTM", "bidirectional", "inference", 2, ms, frozenset(), 1)
     error = accuracy.Row("LSTM", "bidirectional", 1, "gradient of weight_ih_l0_reverse", 1)
     tables = [
@@ -169,6 +202,10 @@ def test_tables_fit_into_a_terminal() -> None:
         packed.table([packed.Row("series", 2, 0.5, ms)]),
         reset.table([reset.Row("series", 2, ms)]),
         stream.table([stream.Row("LSTM", "stream", 2, latency, latency, frozenset())]),
+        int8.table([int8.Row("LSTM", "hydrology", 2, of_int8, dict.fromkeys(of_int8, 0.01))]),
+        int8_accuracy.table(
+            [int8_accuracy.Row("forecast of temp_max", "MAE in test, °C", *figures)]
+        ),
         accuracy.table([error]),
         targets.table(targets.Measured(layers=[row], accuracy=[error])),
     ]

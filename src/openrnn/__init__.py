@@ -27,6 +27,7 @@ from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.rnn import RNN
 from openrnn.layers.stack import Stack
 from openrnn.layers.tbptt import tbptt
+from openrnn.quantize import quantize
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "explain",
     "export_c",
     "io",
+    "quantize",
     "record",
     "tbptt",
     "to_torch",

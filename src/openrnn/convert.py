@@ -16,6 +16,7 @@ from openrnn.conversion import Conversion, Left, Replaced
 from openrnn.errors import ArgumentTypeError
 from openrnn.layers.dropin import DropIn, Options
 from openrnn.layers.gru import GRU
+from openrnn.layers.int8layer import is_quantized
 from openrnn.layers.layer import Layer
 from openrnn.layers.lstm import LSTM
 from openrnn.layers.rnn import RNN
@@ -192,6 +193,8 @@ def _why_not_ours(module: nn.Module, kind: Kind, new: Kind | None) -> str | None
 def _why_not_torchs(module: nn.Module, kind: Kind, new: Kind | None) -> str | None:
     if not isinstance(module, (Layer, Cell)):
         return None
+    if is_quantized(module):
+        return "its weights are int8"
     if new is None:
         if isinstance(module, tuple(_TORCHS)):
             return _why_subclass(kind, tuple(_TORCHS))

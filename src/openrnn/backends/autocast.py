@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,8 @@ def without_autocast(run: Backend) -> Backend:
 
 def _dtype_of(call: Call) -> torch.dtype:
     """That of the weights; of a cell without, that of the input."""
-    own = call.cell.parameters() if call.parameters is None else call.parameters.values()
+    cell, lent = call.cell, call.parameters or {}
+    own = chain(lent.values(), cell.parameters(), cell.buffers())
     return next((p.dtype for p in own if p.is_floating_point()), call.sequence.data.dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrnn.step import ops
 from openrnn.step.graph import Graph
 from openrnn.step.shape import features
 from openrnn.step.split import STAGES, Stages
@@ -49,7 +50,7 @@ def multiply_adds(stages: Stages) -> MultiplyAdds:
 
 def _of_products(graph: Graph) -> int:
     """Each number of a product is a sum of as many terms as the left side has columns."""
-    products = (node for node in graph.nodes if node.op == "matmul")
+    products = (node for node in graph.nodes if ops.TABLE[node.op].kind == "product")
     return sum(
         features(node.shape) * features(graph.nodes[node.inputs[0]].shape[-1:]) for node in products
     )

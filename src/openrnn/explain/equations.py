@@ -18,6 +18,7 @@ from openrnn.explain.mathematics.system import Equation, System, forward_system
 from openrnn.explain.parts import Lane, Network, read
 from openrnn.explain.views.words import places
 from openrnn.step.program import Program
+from openrnn.step.quantize import unrounded
 from openrnn.step.shape import show_shape
 
 
@@ -228,9 +229,9 @@ def _of_cell(title: str, program: Program, lanes: list[Lane], backward: bool) ->
     if backward:
         trained = (name for name, t in lanes[0].tensors.items() if t.requires_grad)
         wanted = {"input.x", *(f"parameter.{name}" for name in trained)}
-        system = backward_system(program.graph, program.stepwise(every=False), wanted)
+        system = backward_system(unrounded(program.graph), program.stepwise(every=False), wanted)
     else:
-        system = forward_system(program.graph)
+        system = forward_system(unrounded(program.graph))
     return CellEquations(
         tuple(lane.place for lane in lanes),
         title,

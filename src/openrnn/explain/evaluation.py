@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from openrnn.binding import sandbox
 from openrnn.errors import CellError
 from openrnn.explain.network import Lane
-from openrnn.layers.dropin import DropIn
+from openrnn.layers.torchlayer import TorchLayer
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def in_evaluation(module: Any) -> Iterator[Any]:
         yield sandbox(module).eval()
     finally:
         for part in module.modules():
-            if isinstance(part, DropIn):  # its cells are shared with the copy
+            if isinstance(part, TorchLayer):  # its cells are shared with the copy
                 part.settle()
 
 

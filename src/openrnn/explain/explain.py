@@ -152,8 +152,14 @@ def _cell(
 
 
 def _kernels(program: Program) -> Iterator[tuple[str, Stages, tuple[str, ...]]]:
-    """What there are kernels for in training: each way, its stages and the states it gives out."""
+    """What there are kernels for in training: each way, its stages and the states it gives out.
+
+    Of a step in 8 bits, which is for inference alone, the only way.
+    """
     fused = program.fused
+    if program.graph.count("int8_linear"):
+        yield "inference", fused.stages, (f"state.{fused.states[0]}",)
+        return
     forward, backward = fused.training(frozenset(n.label for _, n in program.graph.inputs()))
     yield "forward", forward, (f"state.{fused.states[0]}",)
     yield "backward", backward, ()

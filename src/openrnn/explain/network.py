@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from openrnn import cells
+from openrnn.layers.int8cell import Int8Cell
 from openrnn.state import state_spec
 from openrnn.step.graph import Graph, Node
 from openrnn.step.program import Program, traced
+from openrnn.step.quantize import unrounded
 from openrnn.step.shape import features
 
 
@@ -53,6 +55,8 @@ class Lane:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """What is trained: of the tensors those that are no buffers."""
+        if isinstance(self.cell, Int8Cell):  # whose weights were
+            return dict(self.tensors)
         buffers = {name for name, _ in self.cell.named_buffers()}
         return {name: t for name, t in self.tensors.items() if name not in buffers}
 
@@ -79,9 +83,10 @@ class Lane:
         spec = state_spec(self.cell, like)
         return traced(self.cell, self.tensors, spec, self.input_size, like.dtype, like.device)
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
-        return self.program.graph
+        """The step, in real numbers."""
+        return unrounded(self.program.graph)
 
     @property
     def form(self) -> Hashable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from openrnn.errors import CellError
 from openrnn.explain.blocks import Block, block_shapes, blocks
 from openrnn.explain.network import Lane, Network
+from openrnn.layers.int8layer import is_quantized
 
 # weight_hh is computed from parametrizations.weight_hh.original0 and the like.
 _ORIGINAL = re.compile(r"(^|\.)parametrizations\.([^.]+)\.original\d*$")
@@ -48,10 +49,10 @@ class Parameter:
 
 
 def parameters_of(network: Network) -> tuple[Parameter, ...]:
-    """All parameters of a module, in its order. Buffers are none."""
+    """All parameters of a module, in its order. Buffers are none, but for those of int8 cells."""
     names: dict[int, list[str]] = {}
-    tensors: dict[int, nn.Parameter] = {}
-    for name, tensor in network.module.named_parameters(remove_duplicate=False):
+    tensors: dict[int, Tensor] = {}
+    for name, tensor in _parameters(network.module):
         names.setdefault(id(tensor), []).append(name)
         tensors.setdefault(id(tensor), tensor)
     readers: dict[str, list[tuple[Lane, str]]] = {}
@@ -83,6 +84,12 @@ def parameters_of(network: Network) -> tuple[Parameter, ...]:
             )
         )
     return tuple(found)
+
+
+def _parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    if is_quantized(module):
+        yield from module.named_buffers(remove_duplicate=False)
 
 
 def _reading(

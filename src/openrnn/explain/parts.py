@@ -14,11 +14,13 @@ from openrnn.explain.places import title
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.dropin import DropIn
 from openrnn.layers.gru import GRU
+from openrnn.layers.int8layer import is_quantized
 from openrnn.layers.layer import Layer
 from openrnn.layers.lstm import LSTM
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.rnn import RNN
 from openrnn.layers.stack import Stack
+from openrnn.layers.torchlayer import TorchLayer
 from openrnn.state import state_spec
 
 __all__ = ["Lane", "Level", "Network", "read"]
@@ -69,7 +71,7 @@ class _Reader:
 
     def levels(self, layer: nn.Module, where: _Where, size: int | None) -> Iterator[Level]:
         """The levels of a layer for an input of `size` features, None if that is not known."""
-        if isinstance(layer, DropIn):
+        if isinstance(layer, TorchLayer):
             yield from self._drop_in(layer, where, size)
         elif isinstance(layer, Stack):
             for index, inside in enumerate(layer.layers):
@@ -84,7 +86,7 @@ class _Reader:
         else:
             raise ArgumentTypeError(_expected(self._asked, f"got {type(layer).__name__}"))
 
-    def _drop_in(self, layer: DropIn, where: _Where, size: int | None) -> Iterator[Level]:
+    def _drop_in(self, layer: TorchLayer, where: _Where, size: int | None) -> Iterator[Level]:
         """The levels of a drop-in layer, whose cells read its parameters."""
         layer.settle()
         each = [p for own in layer.lend() for p in (own if isinstance(own, tuple) else (own,))]
@@ -197,6 +199,8 @@ def _expected(asked: str, got: str) -> str:
 
 def _notes(layer: nn.Module) -> Iterator[str]:
     """What happens between the cells."""
+    if is_quantized(layer):
+        yield "for inference alone: products of rows and weights are in 8 bits"
     if isinstance(layer, (DropIn, Stack)):
         if layer.dropout:
             yield f"dropout {layer.dropout:g} between layers, in training"

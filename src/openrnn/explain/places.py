@@ -8,10 +8,10 @@ from torch import nn
 
 from openrnn.explain.network import class_name
 from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.dropin import DropIn
 from openrnn.layers.layer import Layer
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
+from openrnn.layers.torchlayer import TorchLayer
 
 _MOST = 3  # parts that a title names one by one
 
@@ -52,7 +52,7 @@ def suffixes(layer: Layer, before: str = "") -> tuple[str, ...]:
 
     `_l0` is the first layer, `_l0_reverse` its backward cell.
     """
-    if isinstance(layer, DropIn):
+    if isinstance(layer, TorchLayer):
         layer = layer.stack
     if isinstance(layer, Stack):
         inside = enumerate(layer.layers)

@@ -14,6 +14,7 @@ from openrnn.export.names import is_identifier
 from openrnn.export.source import header, source
 from openrnn.export.steps import ASKED, read_steps
 from openrnn.files import atomic_file, check_writable
+from openrnn.layers.int8layer import check_float
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def export_c(
         ArgumentTypeError: neither a layer nor a cell, or one with a backward direction.
         ArgumentError: a name that C does not take; files that are there already; a directory that
             cannot be written to; unknown features of x.
-        CellError: a cell that cannot be compiled, or weights that are not in float32 or float64.
+        CellError: a cell that cannot be compiled or is quantized, or weights that are not in
+            float32 or float64.
 
     Examples:
         >>> import tempfile
@@ -80,6 +82,7 @@ def export_c(
         lstm.h lstm.c 16320 480
     """
     check_name(name, ASKED, "name='model'")
+    check_float(ASKED, layer)
     contents = Contents(read_steps(layer, input_size), name)
     texts = header(contents, about), source(contents)
     folder = Path(fspath(directory))

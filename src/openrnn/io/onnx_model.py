@@ -15,6 +15,7 @@ from openrnn.explain.evaluation import in_evaluation
 from openrnn.extras import require_extra
 from openrnn.files import atomic_file, check_writable_file
 from openrnn.io.onnx_layers import ASKED, LayerGraph, Wanted
+from openrnn.layers.int8layer import check_float
 from openrnn.layers.layer import Layer, check_bool
 
 OLDEST = 18  # of the operator sets: the first whose reductions all take their axes as an input
@@ -67,8 +68,8 @@ def to_onnx(
         ArgumentTypeError: neither a layer nor a cell, or stream=True of a backward direction.
         ArgumentError: an unknown opset; lengths, or no initial state, for one step; unknown
             features of x; a path that cannot be written to; weights of 2 GiB or more.
-        CellError: a cell that cannot be read, draws random numbers in evaluation, or has another
-            dtype than the others.
+        CellError: a cell that cannot be read, draws random numbers in evaluation, has another
+            dtype than the others, or is quantized.
         MissingExtraError: onnx is not installed.
 
     Examples:
@@ -92,6 +93,7 @@ def to_onnx(
             f"{ASKED}: expected opset from {OLDEST} to {newest}, which onnx {onnx.__version__} "
             f"knows, received {opset!r}; give for example opset={OLDEST}"
         )
+    check_float(ASKED, layer)
     one_step = stream or not isinstance(layer, (Layer, nn.RNNBase))
     if one_step and (lengths or not initial_state):
         given = "lengths=True" if lengths else "initial_state=False"

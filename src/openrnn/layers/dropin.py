@@ -1,27 +1,26 @@
-"""What RNN, LSTM and GRU share: torch.nn's parameters and layout around a `Stack`."""
+"""What RNN, LSTM and GRU share: torch.nn's parameters, which are lent to the cells inside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn import backends
-from openrnn.backends.backend import States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint
 from openrnn.binding import is_parametrized
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.base import Cell
-from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
+from openrnn.errors import ArgumentError, ArgumentTypeError
 from openrnn.layers.bidirectional import Bidirectional
-from openrnn.layers.layer import Layer, Scanned, check_bool
+from openrnn.layers.layer import check_bool
 from openrnn.layers.stack import Stack
-from openrnn.layers.stream import Link, is_default
+from openrnn.layers.stream import Link
+from openrnn.layers.torchlayer import TorchLayer, pairs
 from openrnn.sequence import Sequence
-from openrnn.state import check_dtype, check_states
+from openrnn.state import check_dtype
 
 # (input_size) -> the cell of one layer and direction, on the meta device: its structure alone.
 MakeCell = Callable[[int], Cell]
@@ -54,7 +53,7 @@ class Options(TypedDict, total=False):
     backend: str
 
 
-class DropIn(nn.RNNBase, Layer):
+class DropIn(nn.RNNBase, TorchLayer):
     """A layer of torch.nn's: `weight_ih_l0` and the like, states of (D·L, B, H).
 
     The parameters are the layer's own, as torch names them. The work is done by a `Stack` of cells
@@ -62,11 +61,9 @@ class DropIn(nn.RNNBase, Layer):
     parametrizations and `functional_call` need no special care.
     """
 
-    states: tuple[str, ...] = ("h",)
     dropout: float
     weight_ih_l0: Tensor
     backend: str
-    stack: Stack
     _cells: list[Cell]
 
     def _build(
@@ -155,58 +152,8 @@ class DropIn(nn.RNNBase, Layer):
             )
         return tuple(check_probability(owner, "zoneout", p) for p in zoneout)
 
-    @property
-    def runs_backward(self) -> bool:
-        return self.bidirectional
-
     def flatten_parameters(self) -> None:
         """Does nothing: there is no layout in memory that would be faster."""
-
-    def forward(
-        self,
-        input: Any,
-        hx: Any = None,
-        *,
-        lengths: Any = None,
-        reset: Tensor | None = None,
-        reset_to: Any = None,
-        return_states: bool = False,
-    ) -> Any:
-        """See `Layer.forward`; the states of all steps are (T, D·L, B, features)."""
-        return Layer.forward(
-            self,
-            input,
-            hx,
-            lengths=lengths,
-            reset=reset,
-            reset_to=reset_to,
-            return_states=return_states,
-        )
-
-    def scan(
-        self,
-        sequence: Sequence,
-        state: Any,
-        parameters: Any = None,
-        *,
-        reset_to: Any = None,
-        every: bool = False,
-    ) -> Scanned:
-        self._check_features(sequence)
-        self.settle()
-        again = None
-        if reset_to is not None:
-            again = self._split_state(sequence, reset_to, ": reset_to")
-        output, final, states = self.stack.scan(
-            sequence,
-            self._split_state(sequence, state),
-            parameters or self.lend(drop=self.training),
-            reset_to=again,
-            every=every,
-        )
-        return Scanned(
-            output, self._join_state(final, 0), self._join_state(states, 1) if every else None
-        )
 
     def settle(self) -> None:
         """Brings the layer's mode and probabilities, which may have changed, to the cells."""
@@ -233,68 +180,16 @@ class DropIn(nn.RNNBase, Layer):
         if drop and self.weight_drop:
             for cell in cells:
                 cell["weight_hh"] = F.dropout(cell["weight_hh"], self.weight_drop)
-        return _pairs(cells) if self.bidirectional else cells
+        return pairs(cells) if self.bidirectional else cells
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         # What is drawn for a call is not for many.
         drawn = (self.training and self.weight_drop) or is_parametrized(self)
-        link = None if drawn else self.stack.link(like, parameters or self.lend())
-        return None if link is None else _Link(self, like, link)
-
-    def _split_state(self, sequence: Sequence, hx: Any, name: str = "") -> Any:
-        """From torch's (D·L, B, H) to the states of each cell, nested as the stack is.
-
-        As it is, for zeros, where none is given and none is learned.
-        """
-        if is_default(hx):
-            if not self.learn_initial_state:
-                return hx
-            tensors = tuple(getattr(self, f"{name}_0") for name in self.states)
-            if sequence.batched:
-                batch = sequence.batch_size
-                tensors = tuple(t.unsqueeze(1).expand(-1, batch, -1) for t in tensors)
-        else:
-            tensors = self._check_state(sequence, hx, name)
-        cells: list[Any]
-        if len(self.states) == 1:
-            cells = list(tensors[0].unbind(0))
-        else:
-            cells = list(zip(*(tensor.unbind(0) for tensor in tensors), strict=True))
-        return _pairs(cells) if self.bidirectional else cells
-
-    def _join_state(self, states: Any, dim: int) -> Any:
-        """The inverse of `_split_state`; the cells are along `dim`."""
-        cells = [cell for pair in states for cell in pair] if self.bidirectional else states
-        if len(self.states) == 1:
-            return _stacked(cells, dim)
-        return tuple(_stacked(tensors, dim) for tensors in zip(*cells, strict=True))
+        return None if drawn else super().link(like, parameters)
 
     def _check_features(self, sequence: Sequence) -> None:
-        owner = type(self).__name__
-        if sequence.features != self.input_size:
-            raise ShapeError(
-                f"{owner}: expected input_size {self.input_size} in the last dimension of the "
-                f"input, got {sequence.features}"
-            )
-        check_dtype(sequence.data, self.weight_ih_l0, owner)
-
-    def _state_sizes(self) -> dict[str, int]:
-        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
-        return {name: sizes[name] for name in self.states}
-
-    def _check_state(self, sequence: Sequence, hx: Any, name: str) -> tuple[Tensor, ...]:
-        """The states as a tuple of tensors of torch's shapes."""
-        layers = self.num_layers * (2 if self.bidirectional else 1)
-        batch = (sequence.batch_size,) if sequence.batched else ()
-        sizes = self._state_sizes()
-        return check_states(
-            hx,
-            tuple(f"{name}_0" for name in self.states),
-            [(layers, *batch, sizes[name]) for name in self.states],
-            "layers · directions, " + "batch, " * len(batch) + "features",
-            type(self).__name__ + name,
-            sequence.data.dtype,
-        )
+        super()._check_features(sequence)
+        check_dtype(sequence.data, self.weight_ih_l0, type(self).__name__)
 
     def extra_repr(self) -> str:
         options = {
@@ -307,31 +202,3 @@ class DropIn(nn.RNNBase, Layer):
         shown = [super().extra_repr(), *(f"{name}={v!r}" for name, v in options.items() if v)]
         shown += [f"backend={self.backend!r}"] * (self.backend != "auto")
         return ", ".join(shown)
-
-
-class _Link(Link):
-    """See `openrnn.layers.stream.Link`."""
-
-    def __init__(self, layer: DropIn, like: Tensor, link: Link) -> None:
-        self._layer, self._link = layer, link
-        self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._link(x)
-
-    def read(self) -> Any:
-        return self._layer._join_state(self._link.read(), 0)
-
-    def share(self, state: Any) -> list[tuple[Stepper, States]]:
-        return self._link.share(self._layer._split_state(self._like, state))
-
-
-def _stacked(tensors: Any, dim: int) -> Tensor:
-    if len(tensors) == 1:
-        return tensors[0].unsqueeze(dim)  # type: ignore[no-any-return]
-    return torch.stack(tuple(tensors), dim)
-
-
-def _pairs(cells: list[Any]) -> list[Any]:
-    """The forward and the backward cell of each layer, side by side."""
-    return list(zip(cells[::2], cells[1::2], strict=True))

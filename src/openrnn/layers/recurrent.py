@@ -14,6 +14,7 @@ from openrnn.backends.backend import Call, States, Stepper
 from openrnn.backends.checkpoint import check_checkpoint, checkpointed
 from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
+from openrnn.layers.int8cell import Int8Cell
 from openrnn.layers.layer import Layer, Scanned, check_bool
 from openrnn.layers.stream import Link, is_default
 from openrnn.sequence import Sequence
@@ -140,6 +141,8 @@ class Recurrent(Layer):
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
+        if isinstance(self.cell, Int8Cell):
+            self.cell.check((sequence.data, *(initial or ()), *(again or ())), parameters)
         autocast = is_autocast(sequence.data.device)
         if autocast:
             run = without_autocast(run)

@@ -30,7 +30,7 @@ class Evaluator:
         ]
         self._count = len(graph.nodes)
         self._outputs = graph.outputs
-        self._steps = _steps(graph, matmul)
+        self._steps = _steps(graph, device, matmul)
 
     def __call__(self, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
         """The graph's outputs by name, for inputs by label, with B = rows."""
@@ -49,14 +49,16 @@ def _constant(node: Node, device: torch.device) -> Tensor:
     return flat.reshape(concrete(node.shape, 0))
 
 
-def _steps(graph: Graph, matmul: Matmul) -> list[tuple[int, Step]]:
+def _steps(graph: Graph, device: torch.device, matmul: Matmul) -> list[tuple[int, Step]]:
     """What computes each node, in order; a bias is added by the product that it follows."""
     biased = _biased(graph)
     folded = set(biased.values())
     return [
         (
             index,
-            _sum(graph, index, biased[index], matmul) if index in biased else _step(node, matmul),
+            _sum(graph, index, biased[index], matmul)
+            if index in biased
+            else _step(node, device, matmul),
         )
         for index, node in enumerate(graph.nodes)
         if node.op not in ("input", "constant") and index not in folded
@@ -84,7 +86,9 @@ def _sum(graph: Graph, index: int, product: int, matmul: Matmul) -> Step:
     return lambda values, rows: matmul(values[a], values[b]).add_(values[bias])
 
 
-def _step(node: Node, matmul: Matmul) -> Step:
+def _step(node: Node, device: torch.device, matmul: Matmul) -> Step:
+    if node.op == "random":
+        return lambda values, rows: draw(node, rows, device)
     run: Any = matmul if node.op == "matmul" else ops.TABLE[node.op].run
     assert run is not None, f"{node.op} is not to be computed from others"
     attributes, inputs = dict(node.attributes), node.inputs

@@ -50,6 +50,10 @@ class Graph:
         """Worked out once: evaluators are looked up by their graph at every call."""
         return hash((self.nodes, self.outputs))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which is another in another process."""
+        return {"nodes": self.nodes, "outputs": self.outputs}
+
     def inputs(self, kind: str | None = None) -> Iterator[tuple[int, Node]]:
         """The input nodes, all or of one kind, with their places."""
         for index, node in enumerate(self.nodes):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from openrnn.errors import CellError
+from openrnn.step import int8
 from openrnn.step.shape import Batch, Shape, broadcast, replace_dim
 
 if TYPE_CHECKING:
@@ -343,5 +345,28 @@ _add(
         derivative=lambda g, y, a, b, **_: [
             g.matmul(b.transpose()), a.transpose().matmul(g)
         ],
+    )
+)  # fmt: skip
+
+
+def _int8_shape(shapes: list[Shape], _: Attributes) -> Shape:
+    x, weight, scale = shapes
+    fits = len(x) == len(weight) and x[:-2] == weight[:-2] and x[-1] == weight[-1]
+    if not fits or scale != weight[:-1]:
+        raise ValueError(f"int8 product of {x} and {weight}, scaled by {scale}")
+    return (*x[:-1], weight[-2])
+
+
+def _no_gradient(*_: Any, **__: Any) -> Sequence[Value | None]:
+    raise CellError(int8.NO_GRADIENT)
+
+
+_add(
+    Op(
+        "int8_linear", "product", 3,
+        "x Wᵀ, x taken to 8 bits row by row; W is int8, with a scale for each of its rows",
+        _int8_shape,
+        run=int8.linear,
+        derivative=_no_gradient,
     )
 )  # fmt: skip

@@ -245,7 +245,7 @@ def _is_biased_product(graph: Graph, node: Node) -> bool:
     if node.op != "add":
         return False
     product, bias = (graph.nodes[i] for i in node.inputs)
-    is_product = product.op == "matmul" and product.shape == node.shape
+    is_product = ops.TABLE[product.op].kind == "product" and product.shape == node.shape
     return is_product and batch_dim(bias.shape) is None
 
 

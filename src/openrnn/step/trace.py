@@ -40,7 +40,7 @@ def trace(
     Its inputs are `input.x`, `state.<name>` and `parameter.<name>`, its outputs the next states.
 
     Args:
-        cell: `cell(x, state) -> state`.
+        cell: `cell(x, state) -> state`; one with a `graph` is that already.
         tensors: what the cell reads as its parameters, by name; only shapes and dtypes matter.
         spec: what the states of the cell are.
         input_size: features of x.
@@ -52,6 +52,10 @@ def trace(
             and the line of the cell's source.
     """
     _check_hooks(cell)
+    known = getattr(cell, "graph", None)
+    if isinstance(known, Graph):
+        _check_known(type(cell).__name__, known, input_size, dtype)
+        return known
     # In inference torch takes fewer operations apart.
     with torch.inference_mode(False), without_global_hooks():
         first, second = (
@@ -77,6 +81,16 @@ def _check_hooks(cell: nn.Module) -> None:
             raise CellError(
                 f"{type(cell).__name__}: {where} has hooks, which a kernel cannot call at each "
                 'step. Remove them, or use backend="eager".'
+            )
+
+
+def _check_known(name: str, graph: Graph, input_size: int, dtype: torch.dtype) -> None:
+    """Of a cell that is a graph already: whether it takes such an x."""
+    for _, node in graph.inputs("input"):
+        if (node.shape[-1], node.dtype) != (input_size, dtype):
+            raise CellError(
+                f"{name}: expected x of {node.shape[-1]} features in {node.dtype}, "
+                f"got {input_size} in {dtype}"
             )
 
 

@@ -38,6 +38,11 @@ for name in {names}:
     ragged = pack_sequence([torch.randn(n, 5) for n in (3, 6, 1, 6, 2)], enforce_sorted=False)
     for reverse in (False, True):
         compare(cell, ragged, 5, reverse)
+small = openrnn.quantize(openrnn.Recurrent(cell, backend="cpu"))
+with torch.no_grad():
+    for steps, batch in ((7, 9), (7, 1), (1, 9), (7, 0)):
+        assert small(torch.randn(steps, batch, 5))[0].isfinite().all()
+    small(torch.randn(6, 3, 5), lengths=[2, 6, 1])
 print("right")
 """
 # What is left out concerns addresses, which the first one watches too, and is slow to compile.

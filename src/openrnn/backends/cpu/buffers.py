@@ -44,7 +44,7 @@ class Buffers:
             self._most = max(self._most, self._in_use)
         found = torch.frombuffer(memory, dtype=dtype, count=rows * columns).view(rows, columns)
         if (
-            torch.utils.deterministic.fill_uninitialized_memory
+            torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
             and torch.are_deterministic_algorithms_enabled()
         ):
             found.fill_(math.nan)  # as torch.empty does then

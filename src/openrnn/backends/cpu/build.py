@@ -122,7 +122,7 @@ def _processor() -> str:
 def _key(source: str, command: tuple[str, ...]) -> str:
     parts = (
         source,
-        (_HERE / "vectors.h").read_text(encoding="utf-8"),
+        *(header.read_text(encoding="utf-8") for header in sorted(_HERE.glob("*.h"))),
         shlex.join(command),
         _version(_compiler()),
     )

@@ -262,7 +262,9 @@ class _Source:
             plain = str(weight.is_plain and not is_table).lower()
             sizes = (weight.depth, weight.columns, *weight.strides, len(weight.offsets))
             numbers = ", ".join(map(str, sizes))
-            yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}}},"
+            of_scale = weight.scale and labels[weight.scale]
+            scale = self.assembly.wholes.index(of_scale) if of_scale else -1
+            yield f"    {{{table}, {whole}, {plain}, {numbers}, offsets{place}, {scale}}},"
         yield "    {}};"
         inputs, step, outputs = plans
         states = [buffer for pair in step.states.values() for buffer in pair]

@@ -50,14 +50,15 @@ class _Items:
                 yield from self._nest(item)
 
     def _product(self, item: Product) -> Iterator[str]:
-        yield self._comment(
-            item.index, "matmul" if item.start is None else "matmul, added to another"
-        )
+        is_int8 = self.plan.weights[item.right].scale is not None
+        what = "int8_linear" if is_int8 else "matmul"
+        yield self._comment(item.index, what + ", added to another" * (item.start is not None))
         source, target, start = item.left.buffer, item.result.buffer, item.start
+        product, size = ("call.int8", "int8_size") if is_int8 else ("product", "packed_size")
         for place in item.places:
             weight = f"weights[{self.first_weight + item.right}]"
             if place.matrix:
-                weight += f" + {place.matrix} * packed_size({item.depth}, {item.columns})"
+                weight += f" + {place.matrix} * {size}({item.depth}, {item.columns})"
             given = (
                 f"{source.name} + {place.left}, {_row(source)}, {item.left.strides[0]}, {weight}"
             )
@@ -65,7 +66,7 @@ class _Items:
             begin = "nullptr, 0"
             if start is not None:
                 begin = f"{start.buffer.name} + {place.start}, {_row(start.buffer)}"
-            yield f"product(member, active, {given}, {item.depth}, {made}, {begin});"
+            yield f"{product}(member, active, {given}, {item.depth}, {made}, {begin});"
 
     def _comment(self, index: int, what: str) -> str:
         line = self.graph.nodes[index].line

@@ -71,7 +71,11 @@ class Kernel:
             for label in assembly.given
         ]
         self.takes_any_order &= not any(fold for label, fold, _ in self._given if is_users(label))
-        self._wholes = [(label, label in assembly.any_layout) for label in assembly.wholes]
+        stored = {n.label: torch.int8 for n in nodes if n.dtype == torch.int8}
+        self._wholes = [
+            (label, stored.get(label, self._dtype), label in assembly.any_layout)
+            for label in assembly.wholes
+        ]
         self._states = [
             (name, f"state.{name}", now.size, stages.next_state(name).dtype)
             for name, (now, _) in assembly.step.states.items()
@@ -159,8 +163,8 @@ class Kernel:
                 words.append(tensor.data_ptr())
             else:
                 words.append(saved + place * total * size)
-        wholes = [_plain(known[label], dtype, any_layout)
-                  for label, any_layout in self._wholes]  # fmt: skip
+        wholes = [_plain(known[label], kind, any_layout)
+                  for label, kind, any_layout in self._wholes]  # fmt: skip
         initial = [_plain(known[label], dtype) for _, label, *_ in self._states]
         count = steps.sequences
         final = [torch.empty(count, columns, dtype=dtype) for *_, columns, _ in self._states]
@@ -235,7 +239,9 @@ class Standing:
             sort(evaluate(held, rows), held, {})
         self._steps = Steps([rows])
         made = {label: empty(rows, columns, dtype) for label, columns, *_ in kernel._made}
-        wholes = [_plain(held[label], dtype, any_layout) for label, any_layout in kernel._wholes]
+        wholes = [
+            _plain(held[label], kind, any_layout) for label, kind, any_layout in kernel._wholes
+        ]
         self._states = [
             {name: torch.zeros(rows, size, dtype=dtype) for name, _, size, _ in kernel._states}
             for _ in range(2)

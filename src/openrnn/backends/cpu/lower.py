@@ -97,8 +97,9 @@ class _Lowering:
 
     def _check_dtypes(self) -> None:
         half = HALF if self.dtype == torch.float32 else ()
-        for node in self.graph.nodes:
-            if node.dtype not in (self.dtype, torch.bool, *half):
+        weights = {n.inputs[1] for n in self.graph.nodes if n.op == "int8_linear"}
+        for index, node in enumerate(self.graph.nodes):
+            if node.dtype not in (self.dtype, torch.bool, *half) and index not in weights:
                 where = f" at {node.line}" if node.line else ""
                 raise BackendError(
                     f"a kernel computes in one dtype, {self.dtype} here, but {node.op}{where} is "
@@ -173,6 +174,8 @@ class _Lowering:
             if not over:
                 return "elementwise"
             return "reduction" if over == real[len(real) - len(over) :] else "nest"
+        if node.op == "int8_linear":
+            return "product"
         if node.op == "matmul":
             return "nest" if self._weighted(index) is None else "product"
         kinds = {"reshape": "copy", "cat": "pieces", "unslice": "pieces"}
@@ -185,7 +188,7 @@ class _Lowering:
         readers = self.graph.readers()
         for index in range(len(self.graph.nodes)):
             pair = added_product(self.graph, readers, index)
-            if pair is None or self._weighted(pair[0]) != self.graph.nodes[pair[0]].inputs:
+            if pair is None or self._weighted(pair[0]) != self.graph.nodes[pair[0]].inputs[:2]:
                 continue
             _, other = pair
             base = self._walks[other][0]
@@ -198,7 +201,7 @@ class _Lowering:
 
     def _weighted(self, index: int) -> tuple[int, int] | None:
         """Which factor has the rows, and which is a weight, if one of them is."""
-        left, right = self.graph.nodes[index].inputs
+        left, right, *_ = self.graph.nodes[index].inputs
         if self._lacks_rows(left) == self._lacks_rows(right):
             return None
         if self._is_whole(right):
@@ -433,11 +436,13 @@ class _Lowering:
         assert found is not None
         rows, whole = found
         turned = node.inputs[0] != rows  # W x instead of x W
+        is_int8 = node.op == "int8_linear"  # x Wᵀ
         left, weight = self._access(rows, self._dims[rows]), self._access(whole, self._dims[whole])
         home = self._home[index]
         depth_dim, row_dim = (-2, -1) if turned else (-1, -2)
         depth, columns = self._dims[rows][depth_dim], self._dims[index][depth_dim]
-        w_depth, w_column = (-1, -2) if turned else (-2, -1)
+        w_depth, w_column = (-1, -2) if turned or is_int8 else (-2, -1)
+        matrix = (columns, depth) if is_int8 else (depth, columns)
         start = None if start_at is None else self._access(start_at, self._dims[index])
         groups = self._dims[index][:-2]
         places, offsets = [], dict[int, int]()
@@ -447,10 +452,10 @@ class _Lowering:
 
         for at in product(*map(range, groups)):
             of_weight = weight.offset + _dot(at, weight.strides)
-            matrix = offsets.setdefault(of_weight, len(offsets))
+            number = offsets.setdefault(of_weight, len(offsets))
             for row in range(self._dims[rows][row_dim]):
                 begin = 0 if start is None else offset(start, at, row)
-                places.append(Place(offset(left, at, row), matrix, offset(home, at, row), begin))
+                places.append(Place(offset(left, at, row), number, offset(home, at, row), begin))
         packed = Weight(
             weight.buffer,
             tuple(offsets),
@@ -458,8 +463,9 @@ class _Lowering:
             depth,
             columns,
             weight.buffer.kind == "whole"
-            and self._dims[self._walks[whole][0]] == (depth, columns)
-            and (weight.offset, weight.strides) == (0, strides_of((depth, columns))),
+            and self._dims[self._walks[whole][0]] == matrix
+            and (weight.offset, weight.strides) == (0, strides_of(matrix)),
+            self._home[node.inputs[2]].buffer if is_int8 else None,
         )
         if packed not in self.plan.weights:
             self.plan.weights.append(packed)

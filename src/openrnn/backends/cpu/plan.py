@@ -114,6 +114,7 @@ class Weight:
     depth: int
     columns: int
     is_plain: bool  # a whole matrix as given, so that it may lie in memory in any way
+    scale: Buffer | None = None  # of each column, behind each other; for matrices of int8 alone
 
 
 @dataclass
@@ -142,6 +143,7 @@ class Plan:
             if access.buffer.kind == "whole"
         }
         cut = {weight.buffer for weight in self.weights if not weight.is_plain}
+        cut |= {weight.scale for weight in self.weights if weight.scale is not None}
         cut |= {self.wholes[label] for labels in self.vectors for label in labels}
         return {label for label, buffer in self.wholes.items() if buffer not in in_loops | cut}
 

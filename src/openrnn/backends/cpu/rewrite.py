@@ -89,7 +89,9 @@ def added_product(graph: Graph, readers: list[list[int]], index: int) -> tuple[i
     results = {i for _, i in graph.outputs}
     for product, other in (node.inputs, node.inputs[::-1]):
         factors = graph.nodes[product]
-        if factors.op != "matmul" or batch_dim(graph.nodes[factors.inputs[1]].shape) is not None:
+        if ops.TABLE[factors.op].kind != "product":
+            continue
+        if batch_dim(graph.nodes[factors.inputs[1]].shape) is not None:
             continue
         alone = readers[product] == [index] and product not in results
         source = other

@@ -21,8 +21,8 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 // How columns are split into panels of at most kPanelVectors vectors, all of like width.
 struct Panels {
   int64_t vectors, count;
-  explicit Panels(int64_t columns)
-      : vectors((columns + kLanes - 1) / kLanes),
+  explicit Panels(int64_t columns, int64_t lanes = kLanes)
+      : vectors((columns + lanes - 1) / lanes),
         count((vectors + kPanelVectors - 1) / kPanelVectors) {}
   int64_t width(int64_t panel) const {  // in vectors
     return vectors / count + (panel < vectors % count);
@@ -249,6 +249,14 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
   }
 }
 
+}  // namespace
+}  // namespace openrnn
+
+#include "int8.h"
+
+namespace openrnn {
+namespace {
+
 // --- memory and threads --------------------------------------------------------------------------
 
 struct Memory {
@@ -327,26 +335,22 @@ struct Member {
 
 namespace {
 
-void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
-             int64_t depth_stride, const real* packed, int64_t depth, real* result,
-             int64_t result_stride, int64_t columns, const real* start, int64_t start_stride) {
-  if (member == nullptr) {
-    multiply(rows, left, row_stride, depth_stride, packed, depth, result, result_stride, columns,
-             start, start_stride);
-    return;
-  }
+// The product of one of several threads: multiply(begin, end) makes the columns from begin to end,
+// in whole panels of vectors of so many lanes.
+template <class Multiply>
+void share_product(Member* member, int64_t rows, real* result, int64_t result_stride,
+                   int64_t columns, int64_t lanes, Multiply multiply) {
   Team& team = *member->team;
-  const Panels panels(columns);
+  const Panels panels(columns, lanes);
   real* shared = team.shared.data() + member->products++ % 2 * (team.shared.size() / 2);
   int64_t begin = 0, end = 0, column = 0;
   for (int64_t panel = 0; panel < panels.count; panel++) {
     if (panel == panels.count * member->index / team.count) begin = column;
-    column = least(columns, column + panels.width(panel) * kLanes);
+    column = least(columns, column + panels.width(panel) * lanes);
     if (panel + 1 == panels.count * (member->index + 1) / team.count) end = column;
   }
   if (end > begin) {
-    multiply(rows, left, row_stride, depth_stride, packed + begin * depth, depth, result + begin,
-             result_stride, end - begin, start ? start + begin : nullptr, start_stride);
+    multiply(begin, end);
     for (int64_t r = 0; r < rows; r++)
       copy(shared + r * columns + begin, result + r * result_stride + begin, end - begin);
   } else {
@@ -357,6 +361,32 @@ void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
     copy(result + r * result_stride, shared + r * columns, begin);
     copy(result + r * result_stride + end, shared + r * columns + end, columns - end);
   }
+}
+
+void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
+             int64_t depth_stride, const real* packed, int64_t depth, real* result,
+             int64_t result_stride, int64_t columns, const real* start, int64_t start_stride) {
+  auto part = [&](int64_t begin, int64_t end) {
+    multiply(rows, left, row_stride, depth_stride, packed + begin * depth, depth, result + begin,
+             result_stride, end - begin, start ? start + begin : nullptr, start_stride);
+  };
+  if (member == nullptr) part(0, columns);
+  else share_product(member, rows, result, result_stride, columns, kLanes, part);
+}
+
+// The same in 8 bits; each thread takes the rows to 8 bits for itself.
+void int8_product(Member* member, int64_t rows, const real* left, int64_t row_stride,
+                  int64_t depth_stride, const real* packed, int64_t depth, real* result,
+                  int64_t result_stride, int64_t columns, const real* start,
+                  int64_t start_stride) {
+  static thread_local Int8Rows quantized;
+  quantized.take(rows, left, row_stride, depth_stride, depth);
+  const Int8Weight weight(packed, depth, columns);
+  auto part = [&](int64_t begin, int64_t end) {
+    multiply_int8(quantized, weight, begin, end, result, result_stride, start, start_stride);
+  };
+  if (member == nullptr) part(0, columns);
+  else share_product(member, rows, result, result_stride, columns, kSums, part);
 }
 
 // Calls work(i, n) for i = 0 .. n, each by a thread of its own, with as many as there are.
@@ -491,12 +521,17 @@ void run_in_team(const Call& call, const Kernel& kernel, int64_t rows, const rea
 
 constexpr int64_t kToShare = 1 << 16;  // numbers: to copy or add up fewer is for one thread
 
-// What the weights and the sums of vectors take when they are packed.
+// What a matrix of a weight takes when it is packed.
+int64_t size_of(const Weight& weight) {
+  return weight.scale < 0 ? packed_size(weight.depth, weight.columns)
+                          : int8_size(weight.depth, weight.columns);
+}
+
+// What the weights and the sums of vectors take.
 int64_t size_of_packed(const Kernel& kernel) {
   int64_t size = 0;
   for (int64_t w = 0; w < kernel.weights; w++)
-    size += kernel.weight[w].matrices *
-            packed_size(kernel.weight[w].depth, kernel.weight[w].columns);
+    size += kernel.weight[w].matrices * size_of(kernel.weight[w]);
   for (int64_t v = 0; v < kernel.vectors; v++) size += padded(kernel.vector[v].size);
   return size;
 }
@@ -512,13 +547,23 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
     for (int64_t m = 0; m < weight.matrices; m++) {
       const int64_t* own = call.strides + 2 * weight.whole;
       const int64_t parts = weight.depth * weight.columns < kToShare ? 1 : call.threads;
-      if (!are_there)
+      if (!are_there && weight.scale < 0)
         parallel(call.pool, call.threads, parts, [&](int64_t part) {
           pack(packed, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
                weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns, part,
                parts);
         });
-      packed += packed_size(weight.depth, weight.columns);
+      if (!are_there && weight.scale >= 0) {
+        const Int8Weight to(packed, weight.depth, weight.columns);
+        const int8_t* from = reinterpret_cast<const int8_t*>(source) + weight.offsets[m];
+        const float* scale = reinterpret_cast<const float*>(call.wholes[weight.scale]) +
+                             weight.offsets[m] / weight.depth;
+        parallel(call.pool, call.threads, parts, [&](int64_t part) {  // W is (columns, depth)
+          pack_int8(to, from, weight.is_plain ? own[1] : weight.depth_stride,
+                    weight.is_plain ? own[0] : weight.column_stride, scale, part, parts);
+        });
+      }
+      packed += size_of(weight);
     }
   }
   for (int64_t v = 0; v < kernel.vectors; v++) {
@@ -692,6 +737,7 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
   call.initial = reinterpret_cast<const real* const*>(words += kernel->wholes);
   call.final = reinterpret_cast<real* const*>(words += kernel->states);
   call.again = reinterpret_cast<real* const*>(words += kernel->states);
+  call.int8 = int8_product;
   call.strides = words += kernel->states;
   call.over_rows = reinterpret_cast<const OverRows*>(words + 2 * kernel->wholes);
   return call;
@@ -718,6 +764,16 @@ extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const re
                           Pool pool) {
   matmul(rows, depth, columns, left, left_row, left_depth, right, right_depth, right_column, result,
          threads, pool);
+}
+
+// result (rows, columns) = rows (rows, depth) times int8 (columns, depth), scaled by column.
+extern "C" void int8_linear_of(int64_t rows, int64_t depth, int64_t columns, const real* left,
+                               const int8_t* weight, const float* scale, real* result) {
+  Memory packed(int8_size(depth, columns));
+  const Int8Weight to(packed.data, depth, columns);
+  pack_int8(to, weight, 1, depth, scale, 0, 1);
+  int8_product(nullptr, rows, left, depth, 1, packed.data, depth, result, columns, columns, nullptr,
+               0);
 }
 
 // Asks for large pages, of which fewer have to be got one by one when memory is first written.

@@ -32,6 +32,8 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     left, right = (pointer, size, size), (pointer, size, size)
     library.matmul_of.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
     library.matmul_of.restype = None
+    library.int8_linear_of.argtypes = (size, size, size, *(pointer,) * 4)
+    library.int8_linear_of.restype = None
     library.advise.argtypes = (pointer, size)
     library.advise.restype = None
     return library

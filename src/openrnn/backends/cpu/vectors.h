@@ -295,6 +295,15 @@ struct OverRows {
   int64_t left_is_users, right_is_users;  // they lie as the user's arrays do
 };
 
+// One of several threads that make each product of the same rows together, or null.
+struct Member;
+
+// rows (count, depth) times a packed weight, added to `start` if there is one
+typedef void (*Product)(Member* member, int64_t count, const real* left, int64_t row_stride,
+                        int64_t depth_stride, const real* packed, int64_t depth, real* result,
+                        int64_t result_stride, int64_t columns, const real* start,
+                        int64_t start_stride);
+
 // What the caller gives; pointers are to arrays in the order of the generated file.
 struct Call {
   int64_t steps, reverse, threads;
@@ -316,6 +325,7 @@ struct Call {
   int64_t resets_after;        // going back: the state is a gradient, which is taken behind the step
   real* const* again;          // at a reset, (largest size, features): the states, null for zeros,
                                // or, going back, the sums of their gradients
+  Product int8;                // as the product of rows and weights that a kernel is given, in 8 bits
   const int64_t* strides;      // of the last two dimensions of each of the inputs without rows
   const OverRows* over_rows;
 };
@@ -328,6 +338,7 @@ struct Weight {
   int64_t depth, columns, depth_stride, column_stride;
   int64_t matrices;
   const int64_t* offsets;
+  int64_t scale;  // of int8: which input has the scale of each column of each matrix; else -1
 };
 
 // A sum of inputs without rows, made before the first step.
@@ -336,19 +347,10 @@ struct Vector {
   const int64_t* terms;  // which inputs
 };
 
-// One of several threads that make each product of the same rows together, or null.
-struct Member;
-
 // An array that is made.
 struct Output {
   int64_t size, is_users;
 };
-
-// rows (count, depth) times a packed weight, added to `start` if there is one
-typedef void (*Product)(Member* member, int64_t count, const real* left, int64_t row_stride,
-                        int64_t depth_stride, const real* packed, int64_t depth, real* result,
-                        int64_t result_stride, int64_t columns, const real* start,
-                        int64_t start_stride);
 
 // A generated kernel: runs all steps for some rows of the batch.
 struct Kernel {
@@ -378,6 +380,12 @@ constexpr int kPanel = kPanelVectors * kLanes;  // columns of a packed panel
 INLINE constexpr int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 INLINE constexpr int64_t packed_size(int64_t depth, int64_t columns) {
   return panels(columns) * kPanel * depth;
+}
+// The same in 8 bits: 4 depths of a column side by side, and for each column a sum and a scale.
+constexpr int kSums = kBytes / 4;  // columns of a vector
+INLINE constexpr int64_t int8_size(int64_t depth, int64_t columns) {
+  const int64_t bytes = (depth + 3) / 4 * 4 + sizeof(int32_t) + sizeof(float);
+  return (columns + kSums - 1) / kSums * kSums * bytes / int64_t(sizeof(real));
 }
 INLINE constexpr int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 INLINE int64_t clip(int64_t rows, int64_t count) {
