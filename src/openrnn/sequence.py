@@ -19,6 +19,11 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
+# As `view`, of a tensor that nobody else has. A real view that is changed in place loses its hooks,
+# such as those by which FSDP gathers the weights for backward.
+shaped = torch.ops.aten._unsafe_view.default
+
+
 @lru_cache(maxsize=32)
 def _like_steps(count: int, rows: int) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
@@ -195,7 +200,7 @@ class Sequence:
             _, *layout = self.packed
             return PackedSequence(data, *layout)
         if self.ragged is not None:
-            data = data.view(*self.shape, data.size(-1))
+            data = shaped(data, (*self.shape, data.size(-1)))
         elif self.batch_first:
             data = data.transpose(0, 1)
         return data if self.batched else data.squeeze(1)
@@ -209,6 +214,40 @@ class Sequence:
         if self.ragged is None:  # else it was written apart from the output
             written = written.clone()
         return written.transpose(0, 1) if self.batch_first else written
+
+    def write_padded(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Data, lengths and resets as a layer takes them, time first whatever the user's layout."""
+        data, lengths, reset = self.data, None, self.resets
+        if self.ragged is None:
+            if reset is not None:
+                reset = reset.view(data.shape[:2])
+        else:
+            places = self._places()
+            shape = self.shape[::-1] if self.batch_first else self.shape
+            lengths = torch.bincount(places[1], minlength=shape[1])
+            if reset is not None:
+                reset = reset.new_zeros(shape).index_put_(places, reset)
+            data = data.new_zeros(*shape, data.size(-1)).index_put_(places, data)
+        if self.batched:
+            return data, lengths, reset
+        one = None if lengths is None else lengths[0]
+        return data.squeeze(1), one, None if reset is None else reset.squeeze(1)
+
+    def read_padded(self, data: Tensor) -> Sequence:
+        """The sequence with other data, which lies as `write_padded` gives it."""
+        data = data if self.batched else data.unsqueeze(1)
+        return self.with_data(data if self.ragged is None else data[self._places()])
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """For each row of ragged data its step, and the number of its sequence in the batch."""
+        assert self.ragged is not None
+        sizes = torch.tensor(self.ragged.sizes)
+        steps = torch.arange(len(sizes)).repeat_interleave(sizes)
+        numbers = torch.arange(len(steps)) - (sizes.cumsum(0) - sizes)[steps]
+        order = self.ragged.order
+        device = self.data.device
+        numbers = numbers.to(device) if order is None else order[numbers.to(device)]
+        return steps.to(device), numbers
 
     def sort_states(self, states: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
         """The user's states, (B, H), or (H) without a batch, with their rows as `data` has them."""
