@@ -19,8 +19,8 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
-# As `view`, of a tensor that nobody else has. A real view that is changed in place loses its hooks,
-# such as those by which FSDP gathers the weights for backward.
+# As `view`, of a tensor that nobody else has, and what it gives is no view for torch. A view that is
+# changed in place loses its hooks, such as those by which FSDP gathers weights and adds gradients.
 shaped = torch.ops.aten._unsafe_view.default
 
 
@@ -200,10 +200,12 @@ class Sequence:
             _, *layout = self.packed
             return PackedSequence(data, *layout)
         if self.ragged is not None:
-            data = shaped(data, (*self.shape, data.size(-1)))
+            data = data.view(*self.shape, data.size(-1))
         elif self.batch_first:
             data = data.transpose(0, 1)
-        return data if self.batched else data.squeeze(1)
+        data = data if self.batched else data.squeeze(1)
+        is_view = not torch.compiler.is_compiling() and data._is_view()
+        return shaped(data, data.shape) if is_view and data.requires_grad else data
 
     def write_states(self) -> Tensor:
         """The data as the states of all steps: (T, B, features), (T, features) without a batch."""

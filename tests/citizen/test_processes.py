@@ -1,0 +1,46 @@
+"""Several processes, DDP and FSDP2: one launch of ranks makes all the checks of `rank_checks.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from .rank_checks import CHECKS
+from .ranks import SIZES
+
+
+@pytest.fixture(scope="session")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of each check a traceback, or nothing; from one launch, which pytest's workers share."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if shared else base) / "ranks"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            result = subprocess.run(
+                [sys.executable, "-m", "tests.citizen.ranks", str(folder)],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=240,
+                check=False,
+            )
+            (folder / "output.txt").write_text(result.stdout + result.stderr, encoding="utf-8")
+    written = folder / "outcomes.json"
+    assert written.exists(), (folder / "output.txt").read_text(encoding="utf-8")
+    return json.loads(written.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("check", CHECKS)
+def test_ranks_do_what_one_process_does(outcomes: dict[str, str], check: str, size: int) -> None:
+    outcome = outcomes[f"{check}, {size} ranks"]
+    assert not outcome, outcome
