@@ -1,8 +1,8 @@
 """What several processes check together: `python -m tests.citizen.ranks FOLDER`.
 
 Four ranks are forked from one process, which has imported torch and built the kernels for all of
-them. Each check runs on two pairs of ranks, then on all four, and the outcomes, empty or a
-traceback, are written to FOLDER/outcomes.json. It ends in any case: a rank that waits for another
+them. Each check runs on two pairs of ranks, then on all four, and the outcomes, empty or
+tracebacks, are written to FOLDER/outcomes.json. It ends in any case: a rank that waits for another
 gives up after `PATIENCE`.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 WORLD = 4
 SIZES = (2, 4)
@@ -62,18 +62,19 @@ def work(rank: int, folder: Path, checks: dict[str, Check]) -> None:
         world_size=WORLD,
         timeout=PATIENCE,
     )
-    outcomes = {}
     for size in SIZES:
         mesh = init_device_mesh("cpu", (WORLD // size, size), mesh_dim_names=("groups", "ranks"))
         own = folder / f"{size} ranks, from {rank - rank % size}"
         own.mkdir(exist_ok=True)
         for name, check in checks.items():
             torch.manual_seed(0)
+            outcome = ""
             try:
                 check(Group(mesh["ranks"], own))
             except Exception:  # noqa: BLE001  it is told, with the outcomes of the others
-                outcomes[f"{name}, {size} ranks"] = f"rank {rank}: {traceback.format_exc()}"
-    (folder / f"outcomes of {rank}.json").write_text(json.dumps(outcomes), encoding="utf-8")
+                outcome = f"rank {rank}: {traceback.format_exc()}"
+            with (folder / f"outcomes of {rank}").open("a", encoding="utf-8") as file:
+                file.write(json.dumps([f"{name}, {size} ranks", outcome]) + "\n")
     dist.destroy_process_group()
 
 
@@ -82,12 +83,17 @@ def main(folder: Path) -> None:
 
     torch.set_num_threads(1)
     build_kernels()
-    start_processes(work, (folder, CHECKS), nprocs=WORLD, start_method="fork")
+    end = ""
+    try:
+        start_processes(work, (folder, CHECKS), nprocs=WORLD, start_method="fork")
+    except ProcessExitedException as error:  # a failed check may leave others in such a state
+        end = str(error)
     outcomes = {f"{name}, {size} ranks": "" for size in SIZES for name in CHECKS}
     for rank in range(WORLD):
-        own = json.loads((folder / f"outcomes of {rank}.json").read_text(encoding="utf-8"))
-        for name, outcome in own.items():
-            outcomes[name] += outcome
+        lines = (folder / f"outcomes of {rank}").read_text(encoding="utf-8").splitlines()
+        own = dict(map(json.loads, lines))
+        for name in outcomes:
+            outcomes[name] += own.get(name, f"rank {rank} has not come so far: {end}\n")
     (folder / "outcomes.json").write_text(json.dumps(outcomes), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Several processes, DDP and FSDP2: one launch of ranks makes all the checks of `rank_checks.py`."""
+"""Several processes, DDP and FSDP2: one launch of ranks makes the checks of `rank_checks.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
