@@ -19,8 +19,8 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
-# As `view`, of a tensor that nobody else has, and what it gives is no view for torch. A view that is
-# changed in place loses its hooks, such as those by which FSDP gathers weights and adds gradients.
+# As `view`, of a tensor that nobody else has, and what it gives is no view for torch. A view that
+# is changed in place loses its hooks, such as those by which FSDP gathers weights.
 shaped = torch.ops.aten._unsafe_view.default
 
 
