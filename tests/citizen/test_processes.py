@@ -8,7 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from filelock import FileLock
+
+import openrnn
+from openrnn.errors import BackendError
 
 from .rank_checks import CHECKS
 from .ranks import SIZES
@@ -43,3 +47,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_ranks_do_what_one_process_does(outcomes: dict[str, str], check: str, size: int) -> None:
     outcome = outcomes[f"{check}, {size} ranks"]
     assert not outcome, outcome
+
+
+def test_a_weight_whose_memory_is_gone_is_an_error() -> None:
+    """As it is where FSDP's hook on the output is lost; the kernel would read from nowhere."""
+    layer = openrnn.LSTM(12, 6)
+    output, _ = layer(torch.randn(4, 8, 12))
+    layer.weight_hh_l0.untyped_storage().resize_(0)
+    with pytest.raises(BackendError, match="has no memory now"):
+        output.sum().backward()

@@ -20,7 +20,7 @@ from openrnn.errors import ProcessError
 PATIENCE = timedelta(minutes=5)
 # Seconds from the end of another process in which this one should have noticed it by itself.
 _NOTICE = 10.0
-# What this changes, or Lightning and leaves so.
+# By which Lightning's processes know one another.
 _VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
@@ -131,8 +131,8 @@ class _Others:
 
 
 def _silence(error: RuntimeError) -> str | None:
-    """What an error says of another process that was lost, if that is what it is about."""
-    reason = " ".join(str(error).split())
-    if isinstance(error, torch.distributed.DistError) or "gloo" in reason:
-        return f"another one was lost, or did not answer for {PATIENCE} ({reason[:200]})"
+    """What an error says of another process, if it is one of waiting for others."""
+    if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+        minutes = PATIENCE.total_seconds() / 60
+        return f"another one ended, or did not answer for {minutes:.0f} minutes"
     return None
