@@ -42,3 +42,7 @@ class MissingExtraError(OpenRNNError, ImportError):
 
 class DataError(OpenRNNError, ValueError):
     """A data file, or a model directory, cannot be used as it is."""
+
+
+class ProcessError(OpenRNNError, RuntimeError):
+    """Another process that shares the work has ended, or does not answer."""

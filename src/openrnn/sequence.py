@@ -20,6 +20,11 @@ _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
+# As `view`, of a tensor that nobody else has, and what it gives is no view for torch. A view that
+# is changed in place loses its hooks, such as those by which FSDP gathers weights.
+shaped = torch.ops.aten._unsafe_view.default
+
+
 @lru_cache(maxsize=32)
 def _like_steps(count: int, rows: int) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
@@ -222,7 +227,9 @@ class Sequence:
             data = data.view(*self.shape, data.size(-1))
         elif self.batch_first:
             data = data.transpose(0, 1)
-        return data if self.batched else data.squeeze(1)
+        data = data if self.batched else data.squeeze(1)
+        is_view = not torch.compiler.is_compiling() and data._is_view()
+        return shaped(data, data.shape) if is_view and data.requires_grad else data
 
     def write_states(self) -> Tensor:
         """The data as the states of all steps: (T, B, features), (T, features) without a batch."""
@@ -232,6 +239,47 @@ class Sequence:
             return padded
         written = written.clone()  # apart from the output
         return written.transpose(0, 1) if self.batch_first else written
+
+    def write_padded(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Data, lengths and resets as a layer takes them, time first whatever the user's layout."""
+        data, lengths, reset = self.data, self.lengths, self.resets
+        if self.ragged is None:
+            if reset is not None:
+                reset = reset.view(data.shape[:2])
+        else:
+            places = self._places()
+            shape = self.shape[::-1] if self.batch_first else self.shape
+            lengths = torch.bincount(places[1], minlength=shape[1])
+            if reset is not None:
+                reset = reset.new_zeros(shape).index_put_(places, reset)
+            if self.packed is None:
+                data = data.view(*self.shape, data.size(-1))
+                data = data.transpose(0, 1) if self.batch_first else data
+            else:
+                data = data.new_zeros(*shape, data.size(-1)).index_put_(places, data)
+        if self.batched:
+            return data, lengths, reset
+        one = None if lengths is None else lengths[0]
+        return data.squeeze(1), one, None if reset is None else reset.squeeze(1)
+
+    def read_padded(self, data: Tensor) -> Sequence:
+        """The sequence with other data, which lies as `write_padded` gives it."""
+        data = data if self.batched else data.unsqueeze(1)
+        if self.packed is not None:
+            data = data[self._places()]
+        elif self.ragged is not None:
+            data = (data.transpose(0, 1) if self.batch_first else data).flatten(0, 1)
+        return self.with_data(data)
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """For each row of packed data its step, and the number of its sequence in the batch."""
+        assert self.ragged is not None
+        sizes = torch.tensor(self.ragged.sizes)
+        steps = torch.arange(len(sizes)).repeat_interleave(sizes)
+        numbers = torch.arange(len(steps)) - (sizes.cumsum(0) - sizes)[steps]
+        if self.ragged.order is not None:
+            numbers = torch.tensor(self.ragged.order)[numbers]
+        return steps.to(self.data.device), numbers.to(self.data.device)
 
     def batch_states(self, states: States | None) -> States | None:
         """The user's states, (B, H), or (H) without a batch, with a batch."""

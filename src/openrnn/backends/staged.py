@@ -18,6 +18,7 @@ from openrnn.backends.memory import check_dtypes, check_memory
 from openrnn.backends.packing import pack
 from openrnn.backends.stepwise import RESET, Given, InTorch
 from openrnn.ragged import Steps
+from openrnn.sequence import shaped
 from openrnn.step.evaluate import draw
 from openrnn.step.program import Program, program_of
 from openrnn.step.shape import Shape, rows_dim
@@ -128,7 +129,8 @@ def _make_ready(
         count = len(found.every_step)
         rows, final = results[:count], results[count:]
         if data.dim() == 3:
-            rows = tuple([r.view(data.size(0), data.size(1), r.size(-1)) for r in rows])
+            reshape = shaped if any(wanted) else Tensor.view
+            rows = tuple([reshape(r, (data.size(0), data.size(1), r.size(-1))) for r in rows])
         return rows, final
 
     return ready

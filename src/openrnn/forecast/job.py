@@ -50,6 +50,8 @@ def run_forecast(
     quiet = Console(quiet=True)
     report = Report(quiet if not first else console or Console(highlight=False))
     prepared = prepare(settings)
+    hardware = hardware or Hardware()
+    hardware.check_windows(len(prepared.validation))
     output = OutputDirectory(out or default_directory(settings.target))
     if first and resume:
         output.resume(settings, prepared.data.sha256)
@@ -59,7 +61,7 @@ def run_forecast(
     report.split(prepared.data, prepared.split)
     try:
         with enough_memory(settings):
-            model = _train(prepared, settings, hardware or Hardware(), output, resume, report)
+            model = _train(prepared, settings, hardware, output, resume, report)
         return _finish(prepared, settings, output, model, report) if first else None
     except KeyboardInterrupt:
         raise TrainingInterrupted(_how_to_resume(output, command)) from None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, DistributedSampler
+from torchmetrics import MeanMetric
 
 from openrnn.forecast.model import Forecaster
 from openrnn.forecast.settings import Settings
@@ -23,6 +24,8 @@ class ForecastModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.settings = settings
+        # Lightning's own mean over processes rounds the number of windows of each down.
+        self.validation_loss = MeanMetric()
 
     def on_train_epoch_start(self) -> None:
         """Make an epoch's random numbers those of the epoch, so that a resumed run repeats them."""
@@ -36,8 +39,8 @@ class ForecastModule(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Log the loss, averaged over the validation part (and over the processes)."""
         inputs, targets = batch
-        loss = mse_loss(self.model(inputs), targets)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(inputs), sync_dist=True)
+        self.validation_loss.update(mse_loss(self.model(inputs), targets), len(inputs))
+        self.log("val_loss", self.validation_loss, prog_bar=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at a constant rate."""
@@ -72,13 +75,18 @@ class WindowData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> "DataLoader[tuple[Tensor, Tensor]]":
-        """Windows in the order of time."""
-        return reading_loader(self.validation)
+        """This process' share of the windows: each is in one, and none twice to fill up."""
+        trainer = self.trainer
+        assert trainer is not None
+        own = range(trainer.global_rank, len(self.validation), trainer.world_size)
+        return reading_loader(self.validation, own)
 
 
-def reading_loader(windows: Windows) -> "DataLoader[tuple[Tensor, Tensor]]":
-    """Batches of windows in the order of time."""
-    return DataLoader(windows, READING_BATCH, collate_fn=_as_it_is)
+def reading_loader(
+    windows: Windows, chosen: range | None = None
+) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """Batches of windows, all or those chosen, in the order of time."""
+    return DataLoader(windows, READING_BATCH, sampler=chosen, collate_fn=_as_it_is)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -8,9 +8,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 
 from openrnn.errors import ArgumentError
 from openrnn.forecast.checkpoints import BestCheckpoint, Checkpoints, LastCheckpoint
+from openrnn.forecast.launch import PATIENCE, processes
 from openrnn.forecast.model import Forecaster
 from openrnn.forecast.module import ForecastModule, WindowData
 from openrnn.forecast.process import process_state_kept
@@ -40,6 +42,20 @@ class Hardware:
                     f"give for example {option} 1"
                 )
 
+    @property
+    def processes(self) -> int:
+        """How many share the training."""
+        return self.devices * self.num_nodes
+
+    def check_windows(self, count: int) -> None:
+        """Raises ArgumentError if a process would get none of so many windows to validate with."""
+        if self.processes > count:
+            raise ArgumentError(
+                f"--devices {self.devices} --num-nodes {self.num_nodes}: expected at most as many "
+                f"processes as there are windows in the validation part, {count}, received "
+                f"{self.processes}; give fewer devices, or a larger --validation"
+            )
+
 
 class TrainingInterrupted(KeyboardInterrupt):
     """The user stopped the training; the last checkpoint is there."""
@@ -68,11 +84,12 @@ def train(
     with quiet_lightning(), process_state_kept(one_thread=small):
         trainer = _trainer(settings, hardware, callbacks, bar)
         try:
-            trainer.fit(
-                ForecastModule(model, settings),
-                datamodule=WindowData(training, validation, settings),
-                ckpt_path=resume_from,
-            )
+            with processes(trainer):
+                trainer.fit(
+                    ForecastModule(model, settings),
+                    datamodule=WindowData(training, validation, settings),
+                    ckpt_path=resume_from,
+                )
         except SystemExit:
             # Lightning catches Ctrl-C, tidies up, and exits.
             if trainer.interrupted:
@@ -88,6 +105,8 @@ def _trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
             num_nodes=hardware.num_nodes,
+            strategy=DDPStrategy(timeout=PATIENCE) if hardware.processes > 1 else "auto",
+            use_distributed_sampler=False,  # `WindowData` has its own
             max_epochs=settings.epochs,
             callbacks=callbacks,
             enable_progress_bar=bar,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from openrnn.errors import ArgumentError
+from openrnn.layers.hooks import scan_inside
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
 from openrnn.layers.recurrent import Recurrent
 from openrnn.sequence import Sequence
@@ -97,7 +98,7 @@ class Bidirectional(Layer):
     ) -> Scanned:
         meaning = "a pair, the forward cell's and the backward cell's"
         scanned = [
-            layer.scan(sequence, own, lent, reset_to=again, every=every)
+            scan_inside(layer, sequence, own, lent, reset_to=again, every=every)
             for layer, own, again, lent in zip(
                 (self.forward_layer, self.backward_layer),
                 share(state, 2, "Bidirectional: expected the state", meaning),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from openrnn.backends.backend import States, Stepper
 from openrnn.cells.arguments import check_probability
 from openrnn.errors import ArgumentError
+from openrnn.layers.hooks import scan_inside
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stream import Link
@@ -113,7 +114,8 @@ class Stack(Layer):
             below = sequence
             if index > 0 and self.dropout > 0:
                 sequence = sequence.with_data(F.dropout(sequence.data, self.dropout, self.training))
-            sequence, last, of_steps = layer.scan(
+            sequence, last, of_steps = scan_inside(
+                layer,
                 sequence,
                 initial[index],
                 None if parameters is None else parameters[index],

@@ -285,7 +285,7 @@ def _tensors_of(layer: nn.Module) -> Iterator[Tensor]:
 def _runs_as_it_is(layer: nn.Module) -> bool:
     """Whether a call is the library's forward and nothing else: no hook, no other forward."""
     owner = next(kind for kind in type(layer).__mro__ if "forward" in vars(kind))
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    hooks = (part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
     return owner.__module__.startswith("openrnn.layers.") and not any(hooks)
 
 

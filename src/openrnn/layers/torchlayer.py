@@ -172,7 +172,8 @@ class _Link(Link):
 
 
 def _stacked(tensors: Any, dim: int) -> Tensor:
-    if len(tensors) == 1:
+    # A view is quicker, but one that is changed in place loses the hooks of FSDP.
+    if len(tensors) == 1 and not (dim == 0 and tensors[0].requires_grad):
         return tensors[0].unsqueeze(dim)  # type: ignore[no-any-return]
     return torch.stack(tuple(tensors), dim)
 

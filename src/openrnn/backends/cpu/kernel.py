@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -170,7 +170,11 @@ class Kernel:
         final = [torch.empty(count, columns, dtype=dtype) for *_, columns, _ in self._states]
         again = self._again(known, steps)
         sums = [torch.empty(shape, dtype=dtype) for *_, shape, _ in self._sums]
-        for tensor in (*wholes, *initial, *final, *again):
+        addresses = [whole.data_ptr() for whole in wholes]
+        if not all(addresses):
+            _check_there(wholes)
+        words += addresses
+        for tensor in (*initial, *final, *again):
             words.append(0 if tensor is None else tensor.data_ptr())
         for whole in wholes:
             words += (0, 0, *whole.stride())[-2:]
@@ -321,6 +325,17 @@ def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:
     if tensor is None or (tensor.dtype == dtype and (any_layout or tensor.is_contiguous())):
         return tensor
     return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
+
+
+def _check_there(tensors: Iterable[Tensor]) -> None:
+    """Raises a BackendError if the numbers of any are nowhere: there is no other way to tell."""
+    for tensor in tensors:
+        if tensor.numel() and not tensor.data_ptr():
+            raise BackendError(
+                f"a weight of shape {tuple(tensor.shape)} has no memory now. FSDP frees weights "
+                "after forward, and gathers them for backward by a hook on what its module gave: "
+                "do not change that in place where it is a view"
+            )
 
 
 def _fold(shape: Shape) -> Callable[[Tensor], Tensor] | None:
