@@ -103,6 +103,7 @@ LAYERS = {
 layers = pytest.mark.parametrize("kind", LAYERS)
 
 
+@pytest.mark.feature("openrnn.quantize", "RNN", "LSTM", "GRU", "Recurrent", "Stack")
 @layers
 def test_every_kind_of_layer_is_called_as_before(kind: str) -> None:
     layer = LAYERS[kind]()
@@ -428,6 +429,7 @@ def test_what_looks_into_layers(layer: Layer) -> None:
     assert openrnn.convert(nn.Sequential(small)).replaced == ()
 
 
+@pytest.mark.refused("a quantized layer in C and ONNX")
 @pytest.mark.parametrize("kind", ["LSTM", "Recurrent", "Stack"])
 def test_what_writes_layers_down_refuses(kind: str, tmp_path: Any) -> None:
     small = openrnn.quantize(LAYERS[kind]())

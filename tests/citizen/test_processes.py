@@ -42,8 +42,17 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return json.loads(written.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
+def _marked(check: str) -> object:
+    """The check, with the row and the column of the page of compatibility that it stands for."""
+    kind, *ways = check.split(", ")
+    rows = {"DDP": "DistributedDataParallel", "FSDP": "FSDP2"}
+    is_kind = kind in ("RNN", "LSTM", "GRU", "Recurrent", "Stack")
+    marks = [pytest.mark.feature(rows[way], kind) for way in ways if way in rows and is_kind]
+    return pytest.param(check, marks=marks)
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*map(_marked, CHECKS)])
 def test_ranks_do_what_one_process_does(outcomes: dict[str, str], check: str, size: int) -> None:
     outcome = outcomes[f"{check}, {size} ranks"]
     assert not outcome, outcome
