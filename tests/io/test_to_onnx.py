@@ -466,7 +466,11 @@ def run_graph(graph: Any, given: dict[str, Tensor], rows: int) -> dict[str, Tens
     return dict(zip((label for label, _ in graph.outputs), map(torch.tensor, found), strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(set(ops.TABLE) - {"input", "constant", "random"}))
+# What is in a step that is written: a quantized layer is refused by name.
+OPERATIONS = set(ops.TABLE) - {"input", "constant", "random", "int8_linear"}
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_each_operation(name: str) -> None:
     builder, results = Builder(), {}
     operands = [*_operands(name, builder)]
@@ -485,7 +489,7 @@ def test_each_operation(name: str) -> None:
 
 
 def test_every_operation_is_in_the_table() -> None:
-    assert set(TABLE) == set(ops.TABLE) - {"input", "constant", "random"}
+    assert set(TABLE) == OPERATIONS
 
 
 def test_expand_to_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -51,10 +52,12 @@ class Backend(Protocol):
 
 
 class Stepper(Protocol):
-    """A cell made ready for one step after another: memory and packed weights are its own."""
+    """A cell made ready for one step after another: memory and packed weights are its own.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """From x_t (B, I) to the output (B, H); the states go on."""
+    step: from x_t (B, I) to the output (B, H); the states go on.
+    """
+
+    step: Callable[[Tensor], Tensor]
 
     def read(self) -> States:
         """Copies of the states."""

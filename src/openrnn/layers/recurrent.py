@@ -222,11 +222,9 @@ class _Link(Link):
     """See `Link`."""
 
     def __init__(self, layer: Recurrent, spec: StateSpec, like: Tensor, stepper: Stepper) -> None:
+        super().__init__(stepper.step)
         self._layer, self._spec, self._stepper = layer, spec, stepper
         self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._stepper(x)
 
     def read(self) -> Any:
         return self._spec.wrap(self._stepper.read())

@@ -139,7 +139,7 @@ class Stack(Layer):
             if link is None:
                 return None
             links.append(link)
-            like = link(like)
+            like = link.step(like)
         return _Link(self, links)
 
     def extra_repr(self) -> str:
@@ -152,12 +152,14 @@ class _Link(Link):
     """See `Link`."""
 
     def __init__(self, stack: Stack, links: list[Link]) -> None:
+        alone = len(links) == 1 and not stack.residual
+        super().__init__(links[0].step if alone else self._chain)
         self._residual, self._links = stack.residual, links
         self._meaning = f"one for each of its {len(links)} layers"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def _chain(self, x: Tensor) -> Tensor:
         for link in self._links:
-            y = link(x)
+            y = link.step(x)
             x = x + y if self._residual and x.size(-1) == y.size(-1) else y
         return x
 

@@ -31,11 +31,12 @@ def is_default(state: Any) -> bool:
 class Link(ABC):
     """A layer made ready for one step after another: memory and packed weights are its own.
 
-    It maps (B, features) to (B, features), and changes its state, which has the layer's form.
+    step: maps (B, features) to (B, features), and changes the state, which has the layer's form.
+        An attribute, which a layer around another takes over: a call within a call costs time.
     """
 
-    @abstractmethod
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        self.step = step
 
     @abstractmethod
     def read(self) -> Any:
@@ -97,6 +98,7 @@ class Stream:
         self._state: Any = self._given
         self._replaced: Tensor | None = None  # rows that are reset at the first step, (B,) bool
         self._like: Tensor | None = None  # zeros of the shape of a step's input, once there was one
+        self._kind: tuple[Any, ...] = ()  # its shape, dtype and device
         self._link: Link | None = None
         self._start: Any = None  # the state in which it begins, while the link holds
         self._is_unchanged: Callable[[], bool] | None = None  # whether the link holds
@@ -104,9 +106,9 @@ class Stream:
     def __call__(self, input: Tensor) -> Tensor:
         if self._link is not None and isinstance(input, Tensor):
             if self._fits(input):
-                return self._link(input)
+                return self._link.step(input)
             if input.dim() == 1 and self._fits(input.unsqueeze(0)):
-                return self._link(input.unsqueeze(0)).squeeze(0)
+                return self._link.step(input.unsqueeze(0)).squeeze(0)
         return self._run(input)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,14 +127,10 @@ class Stream:
 
     def _fits(self, x: Tensor) -> bool:
         """Whether the link holds, and was made for such a step."""
-        like = self._like
         return (
-            like is not None
-            and x.shape == like.shape
-            and x.dtype == like.dtype
-            and x.device == like.device
+            (x.shape, x.dtype, x.device) == self._kind
             and self._holds()
-            and not in_transform(like.device)
+            and not in_transform(x.device)
         )
 
     @property
@@ -191,7 +189,8 @@ class Stream:
             self._state, self._link = state, None
             # Memory that outlives an inference mode that is on just now.
             with torch.inference_mode(False), torch.no_grad():
-                self._like = torch.zeros(steps[0].shape, dtype=steps.dtype, device=steps.device)
+                shape, dtype, device = self._kind = steps[0].shape, steps.dtype, steps.device
+                self._like = torch.zeros(shape, dtype=dtype, device=device)
                 self._make_link()
         return output if input.dim() == 3 else self._time_first(output).view(*input.shape[:-1], -1)
 

@@ -158,11 +158,9 @@ class _Link(Link):
     """See `openrnn.layers.stream.Link`."""
 
     def __init__(self, layer: TorchLayer, like: Tensor, link: Link) -> None:
+        super().__init__(link.step)
         self._layer, self._link = layer, link
         self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._link(x)
 
     def read(self) -> Any:
         return self._layer._join_state(self._link.read(), 0)

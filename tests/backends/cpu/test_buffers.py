@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import threading
 import weakref
 from typing import Any
@@ -15,6 +14,8 @@ from torch import Tensor
 import openrnn
 from openrnn.backends.cpu import buffers
 from openrnn.backends.cpu.buffers import LARGE, Buffers
+
+from .scripts import run
 
 ROWS, COLUMNS = 1024, LARGE // 1024  # of a float32 matrix that is large
 
@@ -105,34 +106,32 @@ def test_threads_free_what_others_took() -> None:
     assert pool._held == sum(map(len, pool._free)) <= pool._most
 
 
-def _in_child(tensor: Tensor, answers: Any) -> None:
-    copy = tensor.clone()
-    buffers.empty(ROWS, COLUMNS, torch.float32).fill_(2.0)
-    answers.put(bool((tensor == copy).all()))
-
-
 def test_a_forked_child_has_its_own() -> None:
-    tensor = buffers.empty(ROWS, COLUMNS, torch.float32).fill_(1.0)
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with buffers._BUFFERS._lock:
-            held.set()
-            done.wait()
-
-    other = threading.Thread(target=hold)
-    other.start()
-    held.wait()
-    child = context.Process(target=_in_child, args=(tensor, answers), daemon=True)
-    child.start()
-    child.join(20)
-    done.set()
-    other.join()
-    assert child.exitcode == 0
-    assert answers.get()
-    assert (tensor == 1).all()
+    """While another thread holds the lock, which the child would wait for in vain."""
+    script = """
+import os, signal, threading, torch
+from openrnn.backends.cpu import buffers
+tensor = buffers.empty(1024, 1024, torch.float32).fill_(1.0)
+held, done = threading.Event(), threading.Event()
+def hold():
+    with buffers._BUFFERS._lock:
+        held.set()
+        done.wait()
+other = threading.Thread(target=hold)
+other.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    torch.set_num_threads(1)
+    buffers.empty(1024, 1024, torch.float32).fill_(2.0)
+    tensor.fill_(3.0)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bool((tensor == 1).all()))
+done.set()
+other.join()
+"""
+    assert run(script)[0] == "0 True"
 
 
 def test_a_block_goes_with_its_pool() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from openrnn.backends.cpu.kernel import Standing, prepare
@@ -16,9 +18,7 @@ class Stepper:
 
     def __init__(self, standing: Standing, names: tuple[str, ...]) -> None:
         self._standing, self._names = standing, names
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._standing(x)
+        self.step: Callable[[Tensor], Tensor] = standing.__call__
 
     def read(self) -> tuple[Tensor, ...]:
         states = self._standing.states
