@@ -58,15 +58,15 @@ def _in_process(layer: str, library: str, shape: str) -> float | None:
 def held(layer: str, library: str, shape: str) -> int | None:
     """Bytes by which a forward call makes this process larger, while its graph lives.
 
-    One forward and backward have run before, and free memory of the allocator is given back before
-    each reading, so that what is reused is counted, and what is only kept for later is not.
+    One forward and backward have run before, on two steps, so that no memory of this size
+    is there for either to use again; what an allocator has free is given back before each reading.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     size = SHAPES[shape]
     module = size.layer(LIBRARIES[library], layer)
     x = torch.randn(size.steps, size.batch, size.inputs, requires_grad=True)
-    results(module, x, "training")
+    results(module, x[:2].detach().requires_grad_(), "training")
     before = _resident()
     output = module(x)
     after = _resident()

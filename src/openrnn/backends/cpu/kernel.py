@@ -46,6 +46,7 @@ class Kernel:
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
         shared = runtime(self._dtype)
         self._run, self._packed_size = shared.run, shared.packed_size_of(self._kernel)
+        self._packs_much = self._packed_size * self._dtype.itemsize >= buffers.LARGE
         cpu = torch.device("cpu")
         self._before, self._after = (
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
@@ -181,8 +182,9 @@ class Kernel:
         for (_, left, right, m, n, users, *_), tensor in zip(self._sums, sums, strict=True):
             of_left = 0 if left is None else words[_HEADER + left]
             words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n, *users)
-        packed = buffers.empty(1, self._packed_size, dtype)
-        words[_PACKED] = packed.data_ptr()
+        if self._packs_much:
+            packed = buffers.empty(1, self._packed_size, dtype)
+            words[_PACKED] = packed.data_ptr()
         call = array("q", words)
         self._run(call.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
@@ -296,9 +298,9 @@ class Standing:
 
 
 # Of a call: steps, direction, threads and their pool, where the rows of the steps are told, where
-# packed weights go, whether they are there, resets, and whether these are behind the steps; the
-# order of the sequences, their number, the rows of the user's arrays, and how far steps and
-# sequences are apart there; 0 for none. Then come addresses.
+# packed weights go (0: to memory of the runtime's), whether they are there, resets, and whether
+# these are behind the steps; the order of the sequences, their number, the rows of the user's
+# arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
 _HEADER, _PACKED, _IS_PACKED = 16, 7, 8
 _ONLY_X = ("input.x", None, None)
 

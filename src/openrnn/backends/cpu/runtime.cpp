@@ -602,7 +602,9 @@ void run_steps(const Call& call, const Kernel* kernel, real* packed, bool is_pac
   const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
   const int64_t total = begin > end ? begin : end;
   if (total == 0) return;
-  const std::vector<const real*> weights = weights_in(packed, call, *kernel, is_packed);
+  Memory own(packed ? 0 : size_of_packed(*kernel));
+  const std::vector<const real*> weights =
+      weights_in(packed ? packed : own.data, call, *kernel, is_packed);
   const int64_t of_step = total * multiplications(*kernel);
   if (total < call.threads && of_step >= kForTeam && of_step * call.steps >= kToWake) {
     run_in_team(call, *kernel, total, weights.data());
