@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import openrnn
 from openrnn import ArgumentError, ArgumentTypeError, CellError, ShapeError
@@ -474,6 +475,12 @@ def with_nan() -> nn.Module:
     return layer
 
 
+def pruned() -> nn.Module:
+    layer = openrnn.LSTM(7, 6)
+    prune.l1_unstructured(layer, "weight_hh_l0", 0.5)  # type: ignore[no-untyped-call]
+    return layer
+
+
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
@@ -484,6 +491,7 @@ def with_nan() -> nn.Module:
         (lambda: Sub(7, 6), ArgumentTypeError, "got Sub, a subclass"),
         (lambda: openrnn.quantize(openrnn.LSTM(7, 6)), ArgumentError, "quantized already"),
         (lambda: openrnn.LSTM(7, 6).double(), ArgumentError, "weight_ih_l0 in torch.float64"),
+        (pruned, ArgumentError, "L1Unstructured computes before each call.*prune.remove"),
         (lambda: openrnn.LSTM(7, 6, device="meta"), CellError, "on the meta device"),
         (with_nan, ArgumentError, "weight_hh of GRUCell with NaN or infinity"),
         (lambda: openrnn.Recurrent(Branch()), CellError, "Branch: aten.sum"),

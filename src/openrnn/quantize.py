@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from openrnn.errors import ArgumentError, ArgumentTypeError
 from openrnn.explain.evaluation import in_evaluation, numbers_of
@@ -54,7 +57,7 @@ def quantize(layer: Layer, *, input_size: int | None = None) -> Layer:
     Raises:
         ArgumentTypeError: no layer of OpenRNN, or a subclass of one that is replaced as a whole.
         ArgumentError: it is quantized, is not in float32, has numbers that are not finite or no
-            product to quantize; or the features of x are not known.
+            product to quantize; a hook computes its weights; or the features of x are not known.
         CellError: a cell cannot be compiled, or has no numbers.
 
     Source: Jacob et al., "Quantization and training of neural networks for efficient
@@ -82,6 +85,10 @@ def quantize(layer: Layer, *, input_size: int | None = None) -> Layer:
             f"{type(layer).__name__} without any: there is nothing to quantize"
         )
     return made.train(layer.training)
+
+
+# Hooks of torch's that compute a weight before each call.
+_RECOMPUTES = (BasePruningMethod, WeightNorm, SpectralNorm)
 
 
 class _Maker:
@@ -126,6 +133,13 @@ class _Maker:
                 f"quantize: expected an RNN, LSTM or GRU of openrnn, got {kind.__name__}, a "
                 "subclass or an object with a forward of its own, which would be lost"
             )
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, _RECOMPUTES):
+                raise ArgumentError(
+                    f"quantize: expected an {kind.__name__} with weights of its own, got one whose "
+                    f"weights {type(hook).__name__} computes before each call. Make them its own "
+                    "first: torch.nn.utils.prune.remove, remove_weight_norm or remove_spectral_norm"
+                )
         cells = [_cell(next(self._lanes)) for _ in layer.lent_names]
         names = [f"{name}_0" for name in layer.states] if layer.learn_initial_state else []
         initial = {name: getattr(layer, name).detach().clone() for name in names}

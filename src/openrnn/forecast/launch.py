@@ -18,6 +18,7 @@ from openrnn.errors import ProcessError
 
 # Who waits longer for another process gives up.
 PATIENCE = timedelta(minutes=5)
+_MINUTES = f"{PATIENCE.total_seconds() / 60:.0f}"
 # Seconds from the end of another process in which this one should have noticed it by itself.
 _NOTICE = 10.0
 # By which Lightning's processes know one another.
@@ -47,7 +48,10 @@ def processes(trainer: pl.Trainer) -> Iterator[None]:
             "go on from the last epoch with --resume"
         ) from error
     else:
-        others.wait()
+        if reason := others.wait():
+            raise ProcessError(
+                f"training: expected {trainer.world_size} processes to the end, but {reason}"
+            )
     finally:
         others.end()
         for name, value in before.items():
@@ -106,11 +110,17 @@ class _Others:
             pause.wait(0.1)
         return None
 
-    def wait(self) -> None:
-        """Returns when all have ended, as they do at the end of a training."""
+    def wait(self) -> str | None:
+        """Waits until all have ended, as they do at the end of a training; tells of one that has
+        not, or not as it should.
+        """
         self._is_over.set()
-        for process in self._started:
-            process.wait(PATIENCE.total_seconds())
+        for rank, process in enumerate(self._started, start=1):
+            try:
+                process.wait(PATIENCE.total_seconds())
+            except subprocess.TimeoutExpired:
+                return f"process {rank} did not end for {_MINUTES} minutes"
+        return self.lost(0.1)
 
     def end(self) -> None:
         self._is_over.set()
@@ -127,12 +137,11 @@ class _Others:
                 print(f"openrnn: training: {reason}, so this process ends too", file=sys.stderr)
                 for process in self._started:
                     process.kill()
-                os._exit(1)
+                os._exit(2)
 
 
 def _silence(error: RuntimeError) -> str | None:
     """What an error says of another process, if it is one of waiting for others."""
     if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-        minutes = PATIENCE.total_seconds() / 60
-        return f"another one ended, or did not answer for {minutes:.0f} minutes"
+        return f"another one ended, or did not answer for {_MINUTES} minutes"
     return None

@@ -134,6 +134,15 @@ other.join()
     assert run(script)[0] == "0 True"
 
 
+def test_a_system_that_takes_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for advice in ("_HUGE_PAGES", "_MAY_TAKE"):
+        monkeypatch.setattr(buffers, advice, 12345)
+    pool = Buffers()
+    place = empty(pool).fill_(1.0).data_ptr()
+    assert pool._in_use == 0
+    assert empty(pool).data_ptr() == place
+
+
 def test_a_block_goes_with_its_pool() -> None:
     pool = Buffers()
     tensor = empty(pool)

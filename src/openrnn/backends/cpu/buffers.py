@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import weakref
+from contextlib import suppress
 from threading import RLock
 
 import torch
@@ -58,17 +59,22 @@ class Buffers:
         while self._free and self._in_use + self._held + size > self._most:
             self._held -= len(self._free.pop(0))
         block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if _HUGE_PAGES is not None:
-            block.madvise(_HUGE_PAGES)  # of large pages fewer have to be got one by one
+        _advise(block, _HUGE_PAGES)  # of large pages fewer have to be got one by one
         return block
 
     def _give(self, block: mmap.mmap) -> None:
-        if _MAY_TAKE is not None:
-            block.madvise(_MAY_TAKE)
+        _advise(block, _MAY_TAKE)
         with self._lock:
             self._in_use -= len(block)
             self._held += len(block)
             self._free.append(block)
+
+
+def _advise(block: mmap.mmap, advice: int | None) -> None:
+    """Tells the system something, which it may not know, or not do."""
+    if advice is not None:
+        with suppress(OSError):
+            block.madvise(advice)
 
 
 def _rounded(size: int) -> int:

@@ -768,7 +768,7 @@ extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const re
          threads, pool);
 }
 
-// result (rows, columns) = rows (rows, depth) times int8 (columns, depth), scaled by column.
+// For tests: result (rows, columns) = rows (rows, depth) times int8 (columns, depth), scaled by column.
 extern "C" void int8_linear_of(int64_t rows, int64_t depth, int64_t columns, const real* left,
                                const int8_t* weight, const float* scale, real* result) {
   Memory packed(int8_size(depth, columns));
