@@ -105,13 +105,17 @@ class Ragged:
     @cached_property
     def rows(self) -> Tensor:
         """For each row of packed data its place in the padded data."""
-        assert self.order is not None
+        steps, numbers = self.places()
+        return steps * self.between + numbers * self.stride
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """For each row of packed data its step, and the user's number of its sequence."""
         # In NumPy, which is quicker than torch for arrays as small as these.
-        sizes = np.array(self.sizes)[:, None]
-        steps = np.arange(len(self.sizes))[:, None] * self.between
-        places = steps + np.array(self.order[: self.sizes[0]], np.int64) * self.stride
-        there = np.arange(self.sizes[0]) < sizes
-        return torch.from_numpy(places[there])
+        there = np.arange(self.sizes[0]) < np.array(self.sizes)[:, None]
+        steps, numbers = np.nonzero(there)  # in the order of rows: step by step
+        if self.order is not None:
+            numbers = np.array(self.order, np.int64)[numbers]
+        return torch.from_numpy(steps), torch.from_numpy(numbers)
 
     def pack(self, data: Tensor) -> Tensor:
         """The rows of padded data, packed; packed data as it is."""

@@ -272,13 +272,9 @@ class Sequence:
         return self.with_data(data)
 
     def _places(self) -> tuple[Tensor, Tensor]:
-        """For each row of packed data its step, and the number of its sequence in the batch."""
+        """Those of a ragged sequence, where its data is."""
         assert self.ragged is not None
-        sizes = torch.tensor(self.ragged.sizes)
-        steps = torch.arange(len(sizes)).repeat_interleave(sizes)
-        numbers = torch.arange(len(steps)) - (sizes.cumsum(0) - sizes)[steps]
-        if self.ragged.order is not None:
-            numbers = torch.tensor(self.ragged.order)[numbers]
+        steps, numbers = self.ragged.places()
         return steps.to(self.data.device), numbers.to(self.data.device)
 
     def batch_states(self, states: States | None) -> States | None:

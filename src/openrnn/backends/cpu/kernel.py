@@ -60,9 +60,6 @@ class Kernel:
             for _, node in graph.inputs("saved")
             if node.label in starts
         ]
-        self.takes_any_order = not any(
-            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
-        )
         self.apart = not any(graph.outputs for graph in in_torch)
         nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
         shapes = {node.label: node.shape for node in nodes}
@@ -71,7 +68,10 @@ class Kernel:
             (label, _fold(shapes[label]) if label in shapes else None, starts.get(label))
             for label in assembly.given
         ]
-        self.takes_any_order &= not any(fold for label, fold, _ in self._given if is_users(label))
+        # The user's arrays are read by the loops alone, row by row.
+        self.takes_any_order = not any(
+            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
+        ) and not any(fold for label, fold, _ in self._given if is_users(label))
         stored = {n.label: torch.int8 for n in nodes if n.dtype == torch.int8}
         self._wholes = [
             (label, stored.get(label, self._dtype), label in assembly.any_layout)
