@@ -19,18 +19,21 @@ class Steps:
     sizes: the rows of each step.
     resets: for each row whether, before it, the state is replaced; None: for none.
     ragged: where rows and states lie, if not as they come.
-    places: the rows of an array that is laid out as the user's.
+    shape: that of an array which is laid out as the user's, without the features. Default: (total).
     """
 
     def __init__(
-        self, sizes: list[int], ragged: Ragged | None = None, places: int | None = None
+        self,
+        sizes: list[int],
+        ragged: Ragged | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         self.sizes = sizes
         self.total = sum(sizes)
         self.most = max(sizes)
         self.resets: Tensor | None = None
         self.ragged = ragged
-        self.places = self.total if places is None else places
+        self.shape = (self.total,) if shape is None else shape
         # The rows of each step, for each step the rows before it, and the order of the sequences.
         order = (ragged and ragged.order) or ()
         self.memory = array("q", [*sizes, *accumulate(sizes, initial=0), *order])
@@ -46,6 +49,12 @@ class Steps:
         """The rows of a state, those of sequences without steps among them."""
         order = None if self.ragged is None else self.ragged.order
         return self.most if order is None else len(order)
+
+    def packed(self) -> Steps:
+        """The same steps, of packed data whose states are sorted as it is."""
+        found = Steps.__new__(Steps)
+        found.__dict__ = self.__dict__ | {"ragged": None, "shape": (self.total,)}
+        return found
 
     def last_rows(self, reverse: bool) -> Tensor:
         """The row, among all, of each sequence's last step in the order of the loop."""
@@ -121,11 +130,11 @@ class Ragged:
         """The rows of padded data, packed; packed data as it is."""
         return data.index_select(0, self.rows.to(data.device)) if self.between else data
 
-    def pad(self, data: Tensor, places: int) -> Tensor:
+    def pad(self, data: Tensor, count: int) -> Tensor:
         """The inverse, with so many rows, zeros where no step is."""
         if not self.between:
             return data
-        return data.new_zeros(places, *data.shape[1:]).index_add_(
+        return data.new_zeros(count, *data.shape[1:]).index_add_(
             0, self.rows.to(data.device), data
         )
 

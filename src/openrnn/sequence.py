@@ -28,7 +28,7 @@ shaped = torch.ops.aten._unsafe_view.default
 @lru_cache(maxsize=32)
 def _like_steps(count: int, rows: int) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
-    return Steps([rows] * count)
+    return Steps([rows] * count, None, (count, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class Sequence:
         """The rows at each time step; the same object for dense batches of the same size."""
         if self.ragged is None:
             return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.ragged.sizes, self.ragged, self.data.size(0))
+        return Steps(self.ragged.sizes, self.ragged, (self.data.size(0),))
 
     def loop_resets(self, reverse: bool) -> Tensor | None:
         """The rows, (N,) bool, before which a loop replaces the state.

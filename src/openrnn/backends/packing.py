@@ -13,7 +13,7 @@ Results = tuple[States, States]
 def pack(call: Call) -> tuple[Call, Callable[[Results], Results]]:
     """The call on packed data, and what brings its results into the form of the user's."""
     sequence = call.sequence
-    ragged, places = sequence.ragged, sequence.data.size(0)
+    ragged, count = sequence.ragged, sequence.data.size(0)
     if ragged is None or ragged.is_packed:
         return call, lambda results: results
 
@@ -21,7 +21,7 @@ def pack(call: Call) -> tuple[Call, Callable[[Results], Results]]:
         rows, final = results
         initial = call.state or (None,) * len(final)
         return (
-            tuple(ragged.pad(data, places) for data in rows),
+            tuple(ragged.pad(data, count) for data in rows),
             tuple(ragged.unsort(*pair) for pair in zip(final, initial, strict=False)),
         )
 

@@ -108,7 +108,7 @@ def _make_ready(
     none = (None,) * len(program.states)
     again = none if resets is None else reset_to or none
     begin = [(*(given or none), *none)[: len(none)] for given in (state, again)]
-    inputs = [data.flatten(0, -2), *begin[0], *begin[1], *tensors.values()]
+    inputs = [data, *begin[0], *begin[1], *tensors.values()]
     check_memory(type(cell).__name__, inputs, data.device)
     check_dtypes(type(cell).__name__, (*begin[0], *begin[1]), data.dtype)
     if torch.is_grad_enabled():
@@ -127,11 +127,7 @@ def _make_ready(
     def ready() -> tuple[States, States]:
         results = differentiable(runner, inputs)
         count = len(found.every_step)
-        rows, final = results[:count], results[count:]
-        if data.dim() == 3:
-            reshape = shaped if any(wanted) else Tensor.view
-            rows = tuple([reshape(r, (data.size(0), data.size(1), r.size(-1))) for r in rows])
-        return rows, final
+        return results[:count], results[count:]
 
     return ready
 
@@ -217,7 +213,7 @@ class Staged:
         assert x is not None
         randoms = self._draw(x.device)
         given.update(randoms)
-        results, rows = self._results(prepared.forward, given)
+        results, rows = self._results(prepared.forward, given, self.steps)
         kept = (*randoms.values(), *[rows[name] for name in prepared.forward.saved])
         if any(self.wanted) and not prepared.forward.apart:
             results = apart(results, (*inputs, *kept))
@@ -231,12 +227,12 @@ class Staged:
         given = dict(zip(labels, map(self._packed, labels, inputs), strict=True))
         given.update(zip(self.prepared.randoms, kept, strict=False))
         scan, ragged = scan_of(TORCH, program.stages, self.prepared.states), steps.ragged
-        results, _ = self._results(scan, given)
         if ragged is None:
-            return results
+            return self._results(scan, given, steps)[0]
+        results, _ = self._results(scan, given, steps.packed())
         initial = dict(zip(labels, inputs, strict=True))
         count = len(self.prepared.states)
-        rows = [ragged.pad(data, steps.places) for data in results[:count]]
+        rows = [ragged.pad(data, *steps.shape) for data in results[:count]]
         final = zip(results[count:], program.states, strict=True)
         return (*rows, *[ragged.unsort(last, initial[f"state.{name}"]) for last, name in final])
 
@@ -247,10 +243,10 @@ class Staged:
         return ragged.pack(tensor) if label == "input.x" else ragged.sort(tensor)
 
     def _results(
-        self, scan: Scan, given: dict[str, Tensor | None]
+        self, scan: Scan, given: dict[str, Tensor | None], steps: Steps
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         prepared = self.prepared
-        rows, final = self._scan(scan, given, self.reverse)
+        rows, final = self._scan(scan, given, steps, self.reverse)
         results = [rows[label] for label in prepared.states]
         return (*results, *[final[name] for name in prepared.program.states]), rows
 
@@ -273,15 +269,15 @@ class Staged:
                 if rows is None:
                     size = prepared.program.features[name]
                     assert x is not None
-                    rows = x.new_zeros(self.steps.places, size)
+                    rows = x.new_zeros(*self.steps.shape, size)
                 last = of_final[name]
                 if name not in carried and last is not None:  # its last value is one row of many
                     place = self.steps.last_rows(self.reverse).to(rows.device)
-                    rows = rows.index_add(0, place, last)
+                    rows = rows.flatten(0, -2).index_add(0, place, last)
                 given[f"gradient.{name}"] = rows
             if name in carried:
                 given[f"state.{name}"] = of_final[name]
-        results, final = self._scan(prepared.backward, given, not self.reverse)
+        results, final = self._scan(prepared.backward, given, self.steps, not self.reverse)
         for name, tensor in final.items():
             results[f"state.{name}"] = tensor
         return [
@@ -290,15 +286,19 @@ class Staged:
         ]
 
     def _scan(
-        self, scan: Scan, given: dict[str, Tensor | None], reverse: bool
+        self, scan: Scan, given: dict[str, Tensor | None], steps: Steps, reverse: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        results, final = scan(given, self.steps, reverse=reverse)
+        results, final = scan(given, steps, reverse=reverse)
         for label, tensor in results.items():
             if label.startswith("state."):
                 name = label.removeprefix("state.")
                 if name not in final:  # no step reads it, so no loop carries it
-                    last = self.steps.last_rows(reverse).to(tensor.device)
-                    final[name] = tensor.index_select(0, last)
+                    last = steps.last_rows(reverse).to(tensor.device)
+                    final[name] = tensor.flatten(0, -2).index_select(0, last)
+            elif not label.startswith("input."):
+                continue
+            if tensor.dim() == 2 and len(steps.shape) > 1:
+                results[label] = shaped(tensor, (*steps.shape, tensor.size(-1)))
         return results, final
 
     def _draw(self, device: torch.device) -> dict[str, Tensor]:

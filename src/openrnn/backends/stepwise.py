@@ -44,6 +44,7 @@ class InTorch:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         stages = self.stages
         known, results = {k: v for k, v in given.items() if v is not None}, dict[str, Tensor]()
+        flatten_rows(known)
         device = known["input.x"].device
 
         def run(graph: Graph) -> None:
@@ -111,6 +112,13 @@ def sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> N
     """What another stage reads, and what is a result, whose name may be an input's."""
     for label, tensor in outputs.items():
         (known if is_value(label) else results)[label] = tensor
+
+
+def flatten_rows(known: dict[str, Any]) -> None:
+    """Arrays of the user's, (T, B, features), become rows, (T·B, features), as graphs have them."""
+    for label, tensor in known.items():
+        if label.startswith(("input.", "gradient.")) and tensor is not None:
+            known[label] = tensor.flatten(0, -2)
 
 
 def _rows_of(node: Node, tensor: Tensor, start: int, rows: int) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -15,8 +14,9 @@ from torch import Tensor
 from openrnn.backends.cpu import buffers, build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
-from openrnn.backends.cpu.runtime import empty, matmul, pool, runtime
-from openrnn.backends.stepwise import RESET, Given, sort
+from openrnn.backends.cpu.runtime import empty, matmul, runtime
+from openrnn.backends.cpu.words import IS_PACKED, PACKED, Words, last_two, renew
+from openrnn.backends.stepwise import RESET, Given, flatten_rows, sort
 from openrnn.errors import BackendError
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
@@ -53,71 +53,66 @@ class Kernel:
             for graphs in ((stages.parameters, phases.before), (phases.after, phases.later))
         )
         in_torch = (phases.before, phases.after, phases.later)
-        starts = _starts(bundle)
-        self._for_torch = [
-            (node.label, starts[node.label], features(node.shape), _spread(node, self._dtype))
-            for graph in in_torch
-            for _, node in graph.inputs("saved")
-            if node.label in starts
-        ]
         self.apart = not any(graph.outputs for graph in in_torch)
-        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
-        shapes = {node.label: node.shape for node in nodes}
-        self._given = [
-            # What no loop reads is (B, features), for a sum over the rows.
-            (label, _fold(shapes[label]) if label in shapes else None, starts.get(label))
-            for label in assembly.given
-        ]
-        # The user's arrays are read by the loops alone, row by row.
-        self.takes_any_order = not any(
-            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
-        ) and not any(fold for label, fold, _ in self._given if is_users(label))
-        stored = {n.label: torch.int8 for n in nodes if n.dtype == torch.int8}
-        self._wholes = [
-            (label, stored.get(label, self._dtype), label in assembly.any_layout)
-            for label in assembly.wholes
-        ]
-        self._states = [
-            (name, f"state.{name}", now.size, stages.next_state(name).dtype)
-            for name, (now, _) in assembly.step.states.items()
-        ]
         self.saved = tuple(label for label in stages.saved() if label not in assembly.made)
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
             for plan in assembly.plans
             for label, buffer in (plan.left | plan.outputs).items()
         }
-        self._results_of_sums = [*phases.sums.items()]
         self.bundle: Bundle = tuple(
             (label, results[label][0]) for label in assembly.made if label.startswith("saved.")
         )
         self.saved += (_BUNDLE,) if self.bundle else ()
         self._bundled = sum(size for _, size in self.bundle)
-        before = _starts(self.bundle)
-        self._made = [
-            (label, results[label][0], before.get(label), is_users(label))
-            for label in assembly.made
+        before, starts = _starts(self.bundle), _starts(bundle)
+        self.words = words = Words(assembly, (starts, before))
+        self._for_torch = [
+            (node.label, starts[node.label], features(node.shape), _spread(node, self._dtype))
+            for graph in in_torch
+            for _, node in graph.inputs("saved")
+            if node.label in starts
+        ]
+        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
+        shapes = {node.label: node.shape for node in nodes}
+        # Arrays that are tensors of their own, and those that are parts of a bundle: see `Words`.
+        self.reads = [
+            # What no loop reads is (B, features), for a sum over the rows.
+            (place, label, _fold(shapes[label]) if label in shapes else None)
+            for label, place in words.given.items()
+            if label not in starts
+        ]
+        self.writes = [
+            (place, label, results[label][0], is_users(label), is_value(label))
+            for label, place in words.made.items()
+            if label not in before
+        ]
+        # The user's arrays are read by the loops alone, row by row.
+        self.takes_any_order = not any(
+            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
+        ) and not any(fold for _, label, fold in self.reads if is_users(label))
+        stored = {n.label: torch.int8 for n in nodes if n.dtype == torch.int8}
+        self.wholes = [
+            (place, label, stored.get(label, self._dtype), label in assembly.any_layout)
+            for label, place in words.wholes.items()
+        ]
+        self.states = [
+            (*places, name, now.size, stages.next_state(name).dtype)
+            for *places, (name, (now, _)) in zip(
+                *(words.initial, words.final, words.again, assembly.step.states.items()),
+                strict=True,
+            )
         ]
         self._spread = {
             label: spread
             for label in assembly.made
             if (spread := _spread(results[label][1], self._dtype)) and label not in before
         }
-        values = [label if is_value(label) else None for label in assembly.made]
-        places = [*assembly.given, *values]
         self._sums = [
-            (
-                over.label,
-                None if over.left is None else places.index(over.left),
-                places.index(over.right),
-                over.m,
-                over.n,
-                (bool(over.left and is_users(over.left)), is_users(over.right)),
-                over.shape,
-                over.dtype,
-            )
-            for over in assembly.over_rows
+            (*places, over.label, over.shape, over.dtype)
+            for places, over in zip(words.sums, assembly.over_rows, strict=True)
         ]
+        self._results_of_sums = [*phases.sums.items()]
 
     def kept(self) -> list[tuple[Shape, torch.dtype]]:
         whole = ((Batch(), self._bundled), self._dtype)
@@ -133,6 +128,8 @@ class Kernel:
         dtype, total = self._dtype, steps.total
         known: dict[str, Any] = dict(given)
         results = dict[str, Tensor]()
+        if not self.takes_any_order:
+            flatten_rows(known)
         for label, start, columns, spread in self._for_torch:
             flat = known[_BUNDLE].flatten()
             found = flat[start * total : (start + columns) * total].view(total, columns)
@@ -140,84 +137,84 @@ class Kernel:
         for evaluate in self._before:
             sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
-        size, words = dtype.itemsize, _header(steps, reverse, self._is_backward)
-        held = list[Any]()
-        saved = known[_BUNDLE].data_ptr() if _BUNDLE in known else 0
-        for label, fold, place in self._given:
-            if place is None:
-                tensor = known[label]
-                tensor = _plain(tensor if fold is None else fold(tensor), dtype)
-                held.append(tensor)
-                words.append(tensor.data_ptr())
-            else:
-                words.append(saved + place * total * size)
+        words = self.words.blank(steps, reverse, dtype.itemsize, self._is_backward)
+        held = []
+        for place, label, fold in self.reads:
+            tensor = known[label]
+            tensor = _plain(tensor if fold is None else fold(tensor), dtype)
+            held.append(tensor)
+            words[place] = tensor.data_ptr()
+        if _BUNDLE in known:
+            saved = known[_BUNDLE].data_ptr()
+            for place in self.words.saved_given:
+                words[place] += saved
         if self.bundle:
             results[_BUNDLE] = buffers.empty(total, self._bundled, dtype)
             saved = results[_BUNDLE].data_ptr()
-        for label, columns, place, as_users in self._made:
-            if place is None:
-                if is_value(label):
-                    tensor = known[label] = buffers.empty(total, columns, dtype)
-                else:
-                    rows = steps.places if as_users else total
-                    tensor = results[label] = empty(rows, columns, dtype)
-                words.append(tensor.data_ptr())
+            for place in self.words.saved_made:
+                words[place] += saved
+        for place, label, columns, is_of_users, is_handed_on in self.writes:
+            if is_handed_on:
+                tensor = known[label] = buffers.empty(total, columns, dtype)
             else:
-                words.append(saved + place * total * size)
-        wholes = [_plain(known[label], kind, any_layout)
-                  for label, kind, any_layout in self._wholes]  # fmt: skip
-        initial = [_plain(known[label], dtype) for _, label, *_ in self._states]
-        count = steps.sequences
-        final = [torch.empty(count, columns, dtype=dtype) for *_, columns, _ in self._states]
-        again = self._again(known, steps)
-        sums = [torch.empty(shape, dtype=dtype) for *_, shape, _ in self._sums]
-        addresses = [whole.data_ptr() for whole in wholes]
-        if not all(addresses):
-            _check_there(wholes)
-        words += addresses
-        for tensor in (*initial, *final, *again):
-            words.append(0 if tensor is None else tensor.data_ptr())
-        for whole in wholes:
-            words += (0, 0, *whole.stride())[-2:]
-        for (_, left, right, m, n, users, *_), tensor in zip(self._sums, sums, strict=True):
-            of_left = 0 if left is None else words[_HEADER + left]
-            words += (of_left, words[_HEADER + right], tensor.data_ptr(), m, n, *users)
+                shape = steps.shape if is_of_users else (total,)
+                tensor = results[label] = empty((*shape, columns), dtype)
+            words[place] = tensor.data_ptr()
+        for place, label, kind, any_layout in self.wholes:
+            tensor = known[label]
+            if tensor.dtype != kind or not tensor.is_contiguous():
+                tensor = _plain(tensor, kind, any_layout)
+                held.append(tensor)
+                first, second = self.words.strides[place]
+                words[first], words[second] = last_two(tensor.stride())
+            words[place] = address = tensor.data_ptr()
+            if not address:
+                _check_there(tensor)
+        final, again = {}, {}
+        for before, after, at_reset, name, columns, _ in self.states:
+            tensor = known[f"state.{name}"]
+            if tensor is not None:
+                tensor = _plain(tensor, dtype)
+                held.append(tensor)
+                words[before] = tensor.data_ptr()
+            tensor = final[name] = torch.empty(steps.sequences, columns, dtype=dtype)
+            words[after] = tensor.data_ptr()
+            if steps.resets is not None:
+                tensor = self._again(known[RESET + name], steps.sequences, columns)
+                if tensor is not None:
+                    again[name] = tensor
+                    words[at_reset] = tensor.data_ptr()
+        for place, pairs, label, shape, _ in self._sums:
+            tensor = known[label] = torch.empty(shape, dtype=dtype)
+            words[place] = tensor.data_ptr()
+            for wanted, there in pairs:
+                words[wanted] = words[there]
         if self._packs_much:
             packed = buffers.empty(1, self._packed_size, dtype)
-            words[_PACKED] = packed.data_ptr()
-        call = array("q", words)
-        self._run(call.buffer_info()[0], self._kernel)
+            words[PACKED] = packed.data_ptr()
+        self._run(words.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
             where = known if is_value(label) else results
             where[label] = spread(where[label])
-        for (label, *_, stored), tensor in zip(self._sums, sums, strict=True):
-            known[label] = tensor if stored == dtype else tensor.to(stored)
+        for *_, label, _, stored in self._sums:
+            known[label] = _stored(known[label], stored)
         for label, of_sum in self._results_of_sums:
             results[label] = known[of_sum]
         for evaluate in self._after:
             sort(evaluate(known, total), known, results)
-        last = {
-            name: tensor if stored == dtype else tensor.to(stored)
-            for (name, *_, stored), tensor in zip(self._states, final, strict=True)
-        }
-        if self._is_backward and steps.resets is not None:
-            for (name, *_, stored), tensor in zip(self._states, again, strict=True):
-                if tensor is not None:
-                    results[RESET + name] = tensor.to(stored)
-        return results, last
+        for *_, name, _, stored in self.states:
+            final[name] = _stored(final[name], stored)
+            if self._is_backward and name in again:
+                results[RESET + name] = _stored(again[name], stored)
+        return results, final
 
-    def _again(self, known: dict[str, Any], steps: Steps) -> list[Any]:
-        """What the states become at a reset, or where the gradients of that are added up."""
-        if steps.resets is None:
-            return [None] * len(self._states)
-        if not self._is_backward:
-            return [_plain(known[RESET + name], self._dtype) for name, *_ in self._states]
-        return [
-            None  # zeros want no gradient
-            if known[RESET + name] is None
-            else torch.zeros(steps.sequences, columns, dtype=self._dtype)
-            for name, _, columns, _ in self._states
-        ]
+    def _again(self, given: Tensor | None, rows: int, columns: int) -> Tensor | None:
+        """What a state becomes at a reset, or where the gradients of that are added up."""
+        if given is None:  # zeros, which want no gradient
+            return None
+        if self._is_backward:
+            return torch.zeros(rows, columns, dtype=self._dtype)
+        return _plain(given, self._dtype)
 
 
 class Standing:
@@ -237,37 +234,43 @@ class Standing:
 
     def __init__(self, kernel: Kernel, known: Given, like: Tensor, output: str) -> None:
         rows, dtype = like.size(0), kernel._dtype
-        stored = {like.dtype, *(kind for *_, kind in kernel._states)}
-        if not kernel.apart or kernel._spread or stored != {dtype} or kernel._given != [_ONLY_X]:
+        stored = {like.dtype, *(kind for *_, kind in kernel.states)}
+        only_x = [label for _, label, _ in kernel.reads] == ["input.x"]
+        if not kernel.apart or kernel._spread or stored != {dtype} or not only_x:
             raise BackendError("a step takes more than one call")
         held: dict[str, Any] = dict(known)
         for evaluate in kernel._before:
             sort(evaluate(held, rows), held, {})
-        self._steps = Steps([rows])
-        made = {label: empty(rows, columns, dtype) for label, columns, *_ in kernel._made}
-        wholes = [
-            _plain(held[label], kind, any_layout) for label, kind, any_layout in kernel._wholes
-        ]
+        words, self._steps = kernel.words, Steps([rows])
+        made = {label: empty((rows, columns), dtype) for _, label, columns, *_ in kernel.writes}
+        wholes = {
+            place: _plain(held[label], kind, any_layout)
+            for place, label, kind, any_layout in kernel.wholes
+        }
         self._states = [
-            {name: torch.zeros(rows, size, dtype=dtype) for name, _, size, _ in kernel._states}
+            {name: torch.zeros(rows, size, dtype=dtype) for *_, name, size, _ in kernel.states}
             for _ in range(2)
         ]
         self._held, self._kernel, self._made, self._output = wholes, kernel, made, output
-        self._place = {label: number for number, label in enumerate(made, _HEADER + 1)}[output]
+        self._of_x, self._of_output = words.given["input.x"], words.made[output]
         calls = []
         for before, after in (self._states, self._states[::-1]):
-            words = _header(self._steps, False, False)
-            tensors = [like, *made.values(), *wholes, *before.values(), *after.values()]
-            words += [tensor.data_ptr() for tensor in tensors]
-            words += [0] * len(kernel._states)  # no resets
-            for whole in wholes:
-                words += (0, 0, *whole.stride())[-2:]
-            calls.append(array("q", words))
+            call = words.blank(self._steps, False, dtype.itemsize, False)
+            call[self._of_x] = like.data_ptr()
+            for label, tensor in made.items():
+                call[words.made[label]] = tensor.data_ptr()
+            for place, tensor in wholes.items():
+                call[place] = tensor.data_ptr()
+                first, second = words.strides[place]
+                call[first], call[second] = last_two(tensor.stride())
+            for initial, final, _, name, *_ in kernel.states:
+                call[initial], call[final] = before[name].data_ptr(), after[name].data_ptr()
+            calls.append(call)
         run = runtime(dtype)
-        packed = empty(1, kernel._packed_size, dtype)
+        packed = empty((1, kernel._packed_size), dtype)
         run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
         for call in calls:
-            call[_PACKED], call[_IS_PACKED] = packed.data_ptr(), 1
+            call[PACKED], call[IS_PACKED] = packed.data_ptr(), 1
         self._packed = packed
         self._calls = [(call, call.buffer_info()[0]) for call in calls]
         self._turn = 0
@@ -289,32 +292,11 @@ class Standing:
         x = x.contiguous()
         self._made[self._output] = result = torch.empty_like(self._made[self._output])
         words, place = self._calls[self._turn]
-        words[2] = torch.get_num_threads()
-        words[3], words[4] = pool()  # a fork has none
-        words[_HEADER], words[self._place] = x.data_ptr(), result.data_ptr()
+        renew(words)
+        words[self._of_x], words[self._of_output] = x.data_ptr(), result.data_ptr()
         self._kernel._run(place, self._kernel._kernel)
         self._turn ^= 1
         return result
-
-
-# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, where
-# packed weights go (0: to memory of the runtime's), whether they are there, resets, and whether
-# these are behind the steps; the order of the sequences, their number, the rows of the user's
-# arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
-_HEADER, _PACKED, _IS_PACKED = 16, 7, 8
-_ONLY_X = ("input.x", None, None)
-
-
-def _header(steps: Steps, reverse: bool, is_backward: bool) -> list[int]:
-    sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
-    count = len(steps.sizes)
-    head = [count, reverse, torch.get_num_threads(), *pool(), sizes, sizes + width * count, 0, 0]
-    head += (0, 0) if steps.resets is None else (steps.resets.data_ptr(), is_backward)
-    ragged = steps.ragged
-    if ragged is None or ragged.order is None:
-        return [*head, 0, 0, 0, 0, 0]
-    order = sizes + width * (2 * count + 1)
-    return [*head, order, len(ragged.order), steps.places, ragged.between, ragged.stride]
 
 
 def _starts(bundle: Bundle) -> dict[str, int]:
@@ -329,15 +311,19 @@ def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:
     return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
 
 
-def _check_there(tensors: Iterable[Tensor]) -> None:
-    """Raises a BackendError if the numbers of any are nowhere: there is no other way to tell."""
-    for tensor in tensors:
-        if tensor.numel() and not tensor.data_ptr():
-            raise BackendError(
-                f"a weight of shape {tuple(tensor.shape)} has no memory now. FSDP frees weights "
-                "after forward, and gathers them for backward by a hook on what its module gave: "
-                "do not change that in place where it is a view"
-            )
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the dtype in which it is handed out, which may have fewer bits than we compute with."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def _check_there(tensor: Tensor) -> None:
+    """Raises a BackendError if the numbers of a tensor are nowhere, as its address tells."""
+    if tensor.numel():
+        raise BackendError(
+            f"a weight of shape {tuple(tensor.shape)} has no memory now. FSDP frees weights "
+            "after forward, and gathers them for backward by a hook on what its module gave: "
+            "do not change that in place where it is a view"
+        )
 
 
 def _fold(shape: Shape) -> Callable[[Tensor], Tensor] | None:

@@ -67,9 +67,9 @@ def _entries() -> tuple[int, int]:
     return 0, 0
 
 
-def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory that is about to be written, of torch's own."""
-    tensor = torch.empty(rows, columns, dtype=dtype)
+    tensor = torch.empty(shape, dtype=dtype)
     if tensor.nbytes >= LARGE:  # large pages are faster to get
         runtime(dtype).advise(tensor.data_ptr(), tensor.nbytes)
     return tensor
@@ -82,7 +82,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     (rows, depth), columns = a.shape, b.size(1)
     if 0 in (rows, depth, columns):
         return a.new_zeros(rows, columns)
-    result = empty(rows, columns, a.dtype)
+    result = empty((rows, columns), a.dtype)
     runtime(a.dtype).matmul_of(
         *(rows, depth, columns),
         *(a.data_ptr(), *a.stride()),

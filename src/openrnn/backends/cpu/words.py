@@ -1,0 +1,116 @@
+"""The words by which a kernel is called: how the steps are, and where all arrays are."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from itertools import count
+from math import prod
+
+import torch
+
+from openrnn.backends.cpu.plan import Assembly, strides_of
+from openrnn.backends.cpu.runtime import pool
+from openrnn.ragged import Steps
+from openrnn.step.shape import concrete
+from openrnn.step.split import is_users, is_value
+
+# Of a call: steps, direction, threads and their pool, where the rows of the steps are told, where
+# packed weights go (0: to memory of the runtime's), whether they are there, resets, and whether
+# these are behind the steps; the order of the sequences, their number, the rows of the user's
+# arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
+_HEADER, _THREADS, _POOL, PACKED, IS_PACKED = 16, 2, 3, 7, 8
+
+
+class Words:
+    """The places of all that a kernel is told.
+
+    given, made, wholes: the place of the address of each array and tensor, by label.
+    initial, final, again: of the states, in order, as they are before the steps and after them,
+        and at a reset.
+    strides: of the last two of each tensor in `wholes`, by its place.
+    sums: for each sum over the rows the place of its result, and pairs of places: the second has
+        the address of an array, which the first wants as well.
+
+    Args:
+        assembly: what the kernel does.
+        saved: of the arrays that lie one behind the other in one tensor, the features before each:
+            of those given, and of those made.
+    """
+
+    def __init__(
+        self, assembly: Assembly, saved: tuple[Mapping[str, int], Mapping[str, int]]
+    ) -> None:
+        places = count(_HEADER)
+        self.given = {label: next(places) for label in assembly.given}
+        self.made = {label: next(places) for label in assembly.made}
+        self.wholes = {label: next(places) for label in assembly.wholes}
+        self.initial, self.final, self.again = (
+            [next(places) for _ in assembly.step.states] for _ in range(3)
+        )
+        self.strides = {place: (next(places), next(places)) for place in self.wholes.values()}
+        self.saved_given, self.saved_made = (
+            {of[label]: start for label, start in own.items() if label in of}
+            for of, own in zip((self.given, self.made), saved, strict=True)
+        )
+        arrays = self.given | {label: p for label, p in self.made.items() if is_value(label)}
+        self.sums: list[tuple[int, list[tuple[int, int]]]] = []
+        fixed = dict[int, int]()
+        for over in assembly.over_rows:
+            left, right, result, *others = (next(places) for _ in range(7))
+            read = [(right, arrays[over.right])]
+            if over.left is not None:
+                read.append((left, arrays[over.left]))
+            self.sums.append((result, read))
+            users = bool(over.left and is_users(over.left)), is_users(over.right)
+            fixed.update(zip(others, (over.m, over.n, *users), strict=True))
+        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
+        shapes = {node.label: node.shape for node in nodes}
+        for label, place in self.wholes.items():
+            strides = strides_of(concrete(shapes[label], 0))
+            fixed.update(zip(self.strides[place], last_two(strides), strict=True))
+        self._fixed = [fixed.get(place, 0) for place in range(_HEADER, next(places))]
+        self._last: tuple[Steps, bool, array[int]] | None = None
+
+    def blank(self, steps: Steps, reverse: bool, width: int, is_backward: bool) -> array[int]:
+        """For these steps, without addresses.
+
+        In their place those of saved arrays have the bytes before them, of numbers of this width,
+        and strides are those of contiguous tensors.
+        """
+        last = self._last
+        if last is not None and last[0] is steps and last[1] == reverse:
+            words = last[2][:]
+            renew(words)
+            return words
+        words = array("q", [*_header(steps, reverse, is_backward), *self._fixed])
+        for saved in (self.saved_given, self.saved_made):
+            for place, start in saved.items():
+                words[place] = start * steps.total * width
+        if steps.ragged is None and steps.resets is None:  # the same object comes again
+            self._last = steps, reverse, words[:]
+        return words
+
+
+def last_two(strides: tuple[int, ...]) -> tuple[int, int]:
+    """What a kernel is told of a tensor's strides."""
+    before, last = (0, 0, *strides)[-2:]
+    return before, last
+
+
+def renew(words: array[int]) -> None:
+    """Words that are used again, with the threads that there are now."""
+    words[_THREADS] = torch.get_num_threads()
+    words[_POOL], words[_POOL + 1] = pool()  # a fork has none
+
+
+def _header(steps: Steps, reverse: bool, is_backward: bool) -> list[int]:
+    sizes, width = steps.memory.buffer_info()[0], steps.memory.itemsize
+    total = len(steps.sizes)
+    head = [total, reverse, torch.get_num_threads(), *pool(), sizes, sizes + width * total, 0, 0]
+    head += (0, 0) if steps.resets is None else (steps.resets.data_ptr(), is_backward)
+    ragged = steps.ragged
+    if ragged is None or ragged.order is None:
+        return [*head, 0, 0, 0, 0, 0]
+    order = sizes + width * (2 * total + 1)
+    return [*head, order, len(ragged.order), prod(steps.shape), ragged.between, ragged.stride]
