@@ -64,6 +64,10 @@ class _Call(torch.autograd.Function):
         return (None, *recorded(results, gradients, inputs, ctx.runner.wanted))
 
 
+# Past what torch does around it for the transforms of torch.func, at none of which it is called.
+_apply: Any = super(torch.autograd.Function, _Call).apply
+
+
 def recorded(
     results: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -85,7 +89,7 @@ def recorded(
 def call(runner: Runner, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The runner's results, differentiable any number of times."""
     if any(runner.wanted):
-        results: tuple[Tensor, ...] = _Call.apply(runner, *inputs)  # type: ignore[no-untyped-call]
+        results: tuple[Tensor, ...] = _apply(runner, *inputs)
         return results
     return runner.forward(inputs)[0]
 

@@ -19,7 +19,8 @@ class Steps:
     sizes: the rows of each step.
     resets: for each row whether, before it, the state is replaced; None: for none.
     ragged: where rows and states lie, if not as they come.
-    shape: that of an array which is laid out as the user's, without the features. Default: (total).
+    shape, state_shape: those of arrays and of states that are as the user's, without the features.
+        Default: (rows) and (sequences).
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Steps:
         sizes: list[int],
         ragged: Ragged | None = None,
         shape: tuple[int, ...] | None = None,
+        state_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.sizes = sizes
         self.total = sum(sizes)
@@ -34,6 +36,7 @@ class Steps:
         self.resets: Tensor | None = None
         self.ragged = ragged
         self.shape = (self.total,) if shape is None else shape
+        self.state_shape = (self.sequences,) if state_shape is None else state_shape
         # The rows of each step, for each step the rows before it, and the order of the sequences.
         order = (ragged and ragged.order) or ()
         self.memory = array("q", [*sizes, *accumulate(sizes, initial=0), *order])
@@ -53,7 +56,8 @@ class Steps:
     def packed(self) -> Steps:
         """The same steps, of packed data whose states are sorted as it is."""
         found = Steps.__new__(Steps)
-        found.__dict__ = self.__dict__ | {"ragged": None, "shape": (self.total,)}
+        found.__dict__ = self.__dict__ | {"ragged": None}
+        found.shape, found.state_shape = (found.total,), (found.most,)
         return found
 
     def last_rows(self, reverse: bool) -> Tensor:

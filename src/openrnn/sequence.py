@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from openrnn.errors import ArgumentError, ArgumentTypeError, ShapeError
 from openrnn.ragged import Ragged, Steps
 
-States = tuple[Tensor, ...]
 _PLAIN = torch.contiguous_format
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
@@ -26,12 +25,12 @@ shaped = torch.ops.aten._unsafe_view.default
 
 
 @lru_cache(maxsize=32)
-def _like_steps(count: int, rows: int) -> Steps:
+def _like_steps(count: int, rows: int, state_shape: tuple[int, ...]) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
-    return Steps([rows] * count, None, (count, rows))
+    return Steps([rows] * count, None, (count, rows), state_shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen, which is four times slower to make
 class Sequence:
     """A batch of sequences with time first, and the way back to the user's layout.
 
@@ -52,6 +51,7 @@ class Sequence:
     batch_first: bool = False
     batched: bool = True
     lengths: Tensor | None = None
+    is_of_torch: bool = False  # states have one dimension more, torch's, that of a lone cell
 
     @classmethod
     def read(
@@ -141,6 +141,12 @@ class Sequence:
         return self.shape[0] if self.batch_first else self.shape[1]
 
     @property
+    def state_shape(self) -> tuple[int, ...]:
+        """That of a state as the user has it, without the features."""
+        batch = (self.batch_size,) if self.batched else ()
+        return (1, *batch) if self.is_of_torch else batch
+
+    @property
     def features(self) -> int:
         return self.data.size(-1)
 
@@ -148,8 +154,8 @@ class Sequence:
     def steps(self) -> Steps:
         """The rows at each time step; the same object for dense batches of the same size."""
         if self.ragged is None:
-            return _like_steps(self.data.size(0), self.data.size(1))
-        return Steps(self.ragged.sizes, self.ragged, (self.data.size(0),))
+            return _like_steps(*self.data.shape[:2], self.state_shape)
+        return Steps(self.ragged.sizes, self.ragged, (self.data.size(0),), self.state_shape)
 
     def loop_resets(self, reverse: bool) -> Tensor | None:
         """The rows, (N,) bool, before which a loop replaces the state.
@@ -202,13 +208,22 @@ class Sequence:
         return [replace(part, lengths=own) for part, own in zip(found, ends, strict=True)]
 
     def with_data(self, data: Tensor) -> Sequence:
-        layout = self.shape, self.ragged, self.resets, self.packed, self.batch_first, self.batched
-        return Sequence(data, *layout, self.lengths)
+        return Sequence(
+            *(data, self.shape, self.ragged, self.resets, self.packed),
+            *(self.batch_first, self.batched, self.lengths, self.is_of_torch),
+        )
+
+    def for_torch(self) -> Sequence:
+        """The same for a layer of torch's form with one cell alone."""
+        found = self.with_data(self.data)
+        found.is_of_torch = True
+        return found
 
     def pack(self) -> Sequence:
-        """The sequence with packed data; states are to be sorted as it is."""
+        """The sequence with packed data; states, (B, features), are to be sorted as it is."""
         if self.ragged is None or self.ragged.is_packed:
-            return self
+            layout = self.shape, self.ragged, self.resets, self.packed, self.batch_first
+            return Sequence(self.data, *layout, True, self.lengths)
         sizes = self.ragged.sizes
         data = self.ragged.pack(self.data)
         return Sequence(data, (len(sizes), sizes[0]), Ragged(sizes), self.resets)
@@ -276,16 +291,6 @@ class Sequence:
         assert self.ragged is not None
         steps, numbers = self.ragged.places()
         return steps.to(self.data.device), numbers.to(self.data.device)
-
-    def batch_states(self, states: States | None) -> States | None:
-        """The user's states, (B, H), or (H) without a batch, with a batch."""
-        if self.batched or states is None:
-            return states
-        return tuple(state.unsqueeze(0) for state in states)
-
-    def unbatch_states(self, states: States) -> States:
-        """The inverse."""
-        return states if self.batched else tuple(state.squeeze(0) for state in states)
 
 
 def check_lengths(lengths: Any, count: int | None, owner: str) -> Tensor:

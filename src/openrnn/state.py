@@ -32,12 +32,11 @@ class StateSpec:
         assert self.sizes is not None
         return tuple(x.new_zeros(batch_size, size) for size in self.sizes)
 
-    def read(self, state: Any, batch_size: int | None, owner: str) -> tuple[Tensor, ...]:
-        """The user's state, a tensor, tuple or list of (B, features), as a checked tuple.
+    def read(self, state: Any, batch: tuple[int, ...], owner: str) -> tuple[Tensor, ...]:
+        """The user's state, a tensor, tuple or list, as a checked tuple.
 
-        `batch_size` is None for input without a batch, whose states are (features).
+        `batch` is the shape of each without the features; () for input without a batch.
         """
-        batch = () if batch_size is None else (batch_size,)
         meaning = "batch of the input, features" if batch else "features, without a batch"
         shapes = None if self.sizes is None else [(*batch, size) for size in self.sizes]
         return check_states(state, self.names, shapes, meaning, owner)

@@ -21,7 +21,8 @@ class Call(NamedTuple):
     parameters: what the cell reads in place of its own parameters, or None.
     sequence: the inputs.
     spec: what the states of the cell are.
-    state: the initial states, each (B, features), in the user's order; None for zeros.
+    state: the initial states, each (*sequence.state_shape, features), in the user's order; None for
+        zeros.
     resets: the rows, as packed data has them, before which the loop replaces the state, (N,) bool,
         or None.
     reset_to: what the states become there, of the same form.
@@ -44,7 +45,8 @@ class Backend(Protocol):
     """Runs a cell over all time steps of a sequence."""
 
     def __call__(self, call: Call) -> tuple[States, States]:
-        """The states after each step, laid out as the sequence's data, and after the last step.
+        """The states after each step, laid out as the sequence's data, and after the last step, of
+        the form of the initial ones.
 
         Of padded sequences they are 0 where no step is; one without steps ends in its initial
         state.

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from openrnn.backends import eager, staged
 from openrnn.backends.backend import Call, States
 from openrnn.backends.operators import ENGINES, aside, program_of_text
+from openrnn.backends.packing import pack
 from openrnn.binding import sandbox, tensors_aside
 from openrnn.errors import BackendError, CellError
 from openrnn.state import StateSpec, state_spec
@@ -27,6 +28,11 @@ def run(name: str, call: Call) -> tuple[States, States]:
 
     torch.compile reads this function, and watches what it compares.
     """
+    packed, unpack = pack(call)
+    return unpack(_run(name, packed))
+
+
+def _run(name: str, call: Call) -> tuple[States, States]:
     cell, parameters, sequence, spec, state, resets, reset_to, reverse, every = call
     x, lent = sequence.data, parameters or {}
     is_refused = sequence.ragged is not None or torch.is_autocast_enabled(x.device.type)

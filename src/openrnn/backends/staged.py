@@ -15,7 +15,7 @@ from openrnn.autograd import call as differentiable
 from openrnn.backends import eager
 from openrnn.backends.backend import Call, States
 from openrnn.backends.memory import check_dtypes, check_memory
-from openrnn.backends.packing import pack
+from openrnn.backends.packing import as_rows, is_packed, pack
 from openrnn.backends.stepwise import RESET, Given, InTorch
 from openrnn.ragged import Steps
 from openrnn.sequence import shaped
@@ -116,8 +116,7 @@ def _make_ready(
     else:
         wanted = (False,) * len(inputs)
     found = prepared(engine, program, tuple(tensors), wanted, every)
-    ragged = sequence.ragged
-    if not (ragged is None or ragged.is_packed or found.takes_any_order):
+    if not found.takes_any_order and not is_packed(sequence):
         packed, unpack = pack(call)
         of_packed = _make_ready(engine, packed, program, tensors)
         return lambda: unpack(of_packed())
@@ -227,20 +226,27 @@ class Staged:
         given = dict(zip(labels, map(self._packed, labels, inputs), strict=True))
         given.update(zip(self.prepared.randoms, kept, strict=False))
         scan, ragged = scan_of(TORCH, program.stages, self.prepared.states), steps.ragged
-        if ragged is None:
-            return self._results(scan, given, steps)[0]
         results, _ = self._results(scan, given, steps.packed())
-        initial = dict(zip(labels, inputs, strict=True))
         count = len(self.prepared.states)
-        rows = [ragged.pad(data, *steps.shape) for data in results[:count]]
-        final = zip(results[count:], program.states, strict=True)
-        return (*rows, *[ragged.unsort(last, initial[f"state.{name}"]) for last, name in final])
+        rows, final = [*results[:count]], [*results[count:]]
+        if ragged is not None:
+            rows = [ragged.pad(data, *steps.shape) for data in rows]
+            begin = inputs[1 : 1 + len(program.states)]
+            pairs = zip(final, begin, strict=True)
+            final = [ragged.unsort(last, s if s is None else as_rows(s)) for last, s in pairs]
+        return (
+            *[data.view(*steps.shape, data.size(-1)) for data in rows],
+            *[last.view(*steps.state_shape, last.size(-1)) for last in final],
+        )
 
     def _packed(self, label: str, tensor: Tensor | None) -> Tensor | None:
         ragged = self.steps.ragged
-        if ragged is None or tensor is None or label.startswith("parameter."):
+        if tensor is None or label.startswith("parameter."):
             return tensor
-        return ragged.pack(tensor) if label == "input.x" else ragged.sort(tensor)
+        rows = as_rows(tensor)
+        if ragged is None:
+            return rows
+        return ragged.pack(rows) if label == "input.x" else ragged.sort(rows)
 
     def _results(
         self, scan: Scan, given: dict[str, Tensor | None], steps: Steps

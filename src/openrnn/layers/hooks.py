@@ -8,6 +8,16 @@ from openrnn.layers.layer import Layer, Scanned
 from openrnn.sequence import Sequence
 
 
+def has_hooks(layer: Layer) -> bool:
+    """Whether the layer calls something of the user's beside its forward."""
+    return bool(
+        layer._forward_pre_hooks
+        or layer._forward_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
+
+
 def scan_inside(
     layer: Layer,
     sequence: Sequence,
@@ -18,8 +28,7 @@ def scan_inside(
     every: bool = False,
 ) -> Scanned:
     """`layer.scan`, or, where the layer has hooks, a call on padded tensors, which runs them."""
-    hooks = layer._forward_pre_hooks or layer._forward_hooks
-    if not hooks and not layer._backward_hooks and not layer._backward_pre_hooks:
+    if not has_hooks(layer):
         return layer.scan(sequence, state, parameters, reset_to=reset_to, every=every)
     input, lengths, reset = sequence.write_padded()
     time_first = not layer.batch_first or not sequence.batched

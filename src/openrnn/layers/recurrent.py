@@ -131,31 +131,29 @@ class Recurrent(Layer):
         reset_to: Any = None,
         every: bool = False,
     ) -> Scanned:
-        self._check_features(sequence)
-        if not torch.compiler.is_compiling() and self.seen_features != sequence.features:
-            self.seen_features = sequence.features
-        spec = self._state_spec(sequence, state)
-        initial = again = sequence.batch_states(self._read_state(spec, sequence, state))
+        cell, reverse = self.cell, self.reverse  # read once: torch looks modules up in a dict
+        self._check_features(cell, sequence)
+        spec = self._state_spec(cell, sequence, state)
+        initial = again = self._read_state(spec, sequence, state)
         if reset_to is not None:
-            again = sequence.batch_states(self._read_state(spec, sequence, reset_to, ": reset_to"))
+            again = self._read_state(spec, sequence, reset_to, ": reset_to")
         run = backends.resolve(self.backend)
         if self.checkpoint is not None:
             run = checkpointed(run, self.checkpoint)
-        if isinstance(self.cell, Int8Cell):
-            self.cell.check((sequence.data, *(initial or ()), *(again or ())), parameters)
+        if isinstance(cell, Int8Cell):
+            cell.check((sequence.data, *(initial or ()), *(again or ())), parameters)
         autocast = is_autocast(sequence.data.device)
         if autocast:
             run = without_autocast(run)
-        resets, reverse = sequence.loop_resets(self.reverse), self.reverse
+        resets = sequence.loop_resets(reverse)
         rows, final = run(
-            Call(self.cell, parameters, sequence, spec, initial, resets, again, reverse, every)
+            Call(cell, parameters, sequence, spec, initial, resets, again, reverse, every)
         )
-        of_steps = [sequence.with_data(data) for data in rows]
-        return Scanned(
-            sequence.with_data(lowered(rows[0])) if autocast else of_steps[0],
-            spec.wrap(sequence.unbatch_states(final)),
-            spec.wrap(tuple(s.write_states() for s in of_steps)) if every else None,
-        )
+        output = sequence.with_data(lowered(rows[0]) if autocast else rows[0])
+        states = None
+        if every:
+            states = spec.wrap(tuple(sequence.with_data(data).write_states() for data in rows))
+        return Scanned(output, spec.wrap(final), states)
 
     def link(self, like: Tensor, parameters: Parameters | None = None) -> Link | None:
         if self._spec is None or self._spec[0] is not self.cell:
@@ -164,9 +162,8 @@ class Recurrent(Layer):
         stepper = backends.stepper(self.backend, self.cell, parameters, spec, like)
         return None if stepper is None else _Link(self, spec, like, stepper)
 
-    def _state_spec(self, sequence: Sequence, state: Any) -> StateSpec:
+    def _state_spec(self, cell: nn.Module, sequence: Sequence, state: Any) -> StateSpec:
         """What the cell's states are."""
-        cell = self.cell
         if torch.compiler.is_compiling():  # a layer that changes by a call would be compiled again
             spec = compiled.spec_of(cell, sequence.data)
         elif self._spec is not None and self._spec[0] is cell:
@@ -191,22 +188,23 @@ class Recurrent(Layer):
         self, spec: StateSpec, sequence: Sequence, state: Any, name: str = ""
     ) -> tuple[Tensor, ...] | None:
         """The user's state, or what a call without one begins with; None is for zeros."""
-        batch = sequence.batch_size if sequence.batched else None
         if is_default(state):
             if not self.initial_names:
                 return None
             learned = [getattr(self, name) for name in self.initial_names]
-            return tuple(s if batch is None else s.expand(batch, -1) for s in learned)
+            return tuple(s.expand(*sequence.state_shape, -1) for s in learned)
         owner = f"{type(self).__name__}({type(self.cell).__name__}){name}"
-        return spec.read(state, batch, owner)
+        return spec.read(state, sequence.state_shape, owner)
 
-    def _check_features(self, sequence: Sequence) -> None:
-        expected = getattr(self.cell, "input_size", None)
-        if isinstance(expected, int) and sequence.features != expected:
+    def _check_features(self, cell: nn.Module, sequence: Sequence) -> None:
+        expected, features = getattr(cell, "input_size", None), sequence.features
+        if isinstance(expected, int) and features != expected:
             raise ShapeError(
-                f"Recurrent({type(self.cell).__name__}): expected input_size {expected} in the "
-                f"last dimension of the input, got {sequence.features}"
+                f"Recurrent({type(cell).__name__}): expected input_size {expected} in the "
+                f"last dimension of the input, got {features}"
             )
+        if self.seen_features != features and not torch.compiler.is_compiling():
+            self.seen_features = features
 
     def extra_repr(self) -> str:
         options = {"reverse": False, "batch_first": False, "backend": "auto", "checkpoint": None}

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from openrnn.backends.backend import States, Stepper
 from openrnn.errors import ShapeError
+from openrnn.layers.hooks import has_hooks
 from openrnn.layers.layer import Layer, Scanned
+from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link, is_default
 from openrnn.sequence import Sequence
@@ -81,51 +83,69 @@ class TorchLayer(Layer):
     ) -> Scanned:
         self._check_features(sequence)
         self.settle()
-        again = None
+        initial, again = self._read_state(sequence, state), None
         if reset_to is not None:
-            again = self._split_state(sequence, reset_to, ": reset_to")
+            again = self._read_state(sequence, reset_to, ": reset_to")
+        lent = parameters or self.lend(drop=self.training)
+        if (alone := self._alone()) is not None:
+            # Its states are the layer's as they are: to bring them into another shape costs time.
+            own = alone.scan(sequence.for_torch(), initial, lent[0], reset_to=again, every=every)
+            states = _with_cells(own.states) if every else None
+            return Scanned(sequence.with_data(own.output.data), own.state, states)
         output, final, states = self.stack.scan(
             sequence,
-            self._split_state(sequence, state),
-            parameters or self.lend(drop=self.training),
-            reset_to=again,
+            self._split_state(initial),
+            lent,
+            reset_to=self._split_state(again),
             every=every,
         )
         return Scanned(
             output, self._join_state(final, 0), self._join_state(states, 1) if every else None
         )
 
+    def _alone(self) -> Recurrent | None:
+        """The only cell's layer, if there is one cell, and nothing looks at that layer's work."""
+        if self.bidirectional or self.num_layers > 1 or torch.compiler.is_compiling():
+            return None
+        layer = self.stack.layers[0]
+        return layer if type(layer) is Recurrent and not has_hooks(layer) else None
+
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         link = self.stack.link(like, parameters or self.lend())
         return None if link is None else _Link(self, like, link)
 
-    def _split_state(self, sequence: Sequence, hx: Any, name: str = "") -> Any:
-        """From torch's (D·L, B, H) to the states of each cell, nested as the stack is.
+    def _read_state(self, sequence: Sequence, hx: Any, name: str = "") -> Any:
+        """The state given or learned, (D·L, B, H): a tensor, or a tuple of more than one.
 
         As it is, for zeros, where none is given and none is learned.
         """
-        if is_default(hx):
-            if not self.learn_initial_state:
-                return hx
+        if not is_default(hx):
+            tensors = self._check_state(sequence, hx, name)
+        elif self.learn_initial_state:
             tensors = tuple(getattr(self, f"{name}_0") for name in self.states)
             if sequence.batched:
                 batch = sequence.batch_size
                 tensors = tuple(t.unsqueeze(1).expand(-1, batch, -1) for t in tensors)
         else:
-            tensors = self._check_state(sequence, hx, name)
-        cells: list[Any]
+            return hx
+        return tensors[0] if len(self.states) == 1 else tensors
+
+    def _split_state(self, state: Any) -> Any:
+        """What `_read_state` gives, taken apart for each cell, nested as the stack is."""
+        if is_default(state):
+            return state
         if len(self.states) == 1:
-            cells = list(tensors[0].unbind(0))
+            cells = list(state.unbind(0))
         else:
-            cells = list(zip(*(tensor.unbind(0) for tensor in tensors), strict=True))
+            cells = list(zip(*(tensor.unbind(0) for tensor in state), strict=True))
         return pairs(cells) if self.bidirectional else cells
 
     def _join_state(self, states: Any, dim: int) -> Any:
         """The inverse of `_split_state`; the cells are along `dim`."""
         cells = [cell for pair in states for cell in pair] if self.bidirectional else states
         if len(self.states) == 1:
-            return _stacked(cells, dim)
-        return tuple(_stacked(tensors, dim) for tensors in zip(*cells, strict=True))
+            return torch.stack(tuple(cells), dim)
+        return tuple(torch.stack(tensors, dim) for tensors in zip(*cells, strict=True))
 
     def _check_features(self, sequence: Sequence) -> None:
         owner = type(self).__name__
@@ -166,14 +186,15 @@ class _Link(Link):
         return self._layer._join_state(self._link.read(), 0)
 
     def share(self, state: Any) -> list[tuple[Stepper, States]]:
-        return self._link.share(self._layer._split_state(self._like, state))
+        layer = self._layer
+        return self._link.share(layer._split_state(layer._read_state(self._like, state)))
 
 
-def _stacked(tensors: Any, dim: int) -> Tensor:
-    # A view is quicker, but one that is changed in place loses the hooks of FSDP.
-    if len(tensors) == 1 and not (dim == 0 and tensors[0].requires_grad):
-        return tensors[0].unsqueeze(dim)  # type: ignore[no-any-return]
-    return torch.stack(tuple(tensors), dim)
+def _with_cells(states: Any) -> Any:
+    """The states of all steps of a lone cell, (T, B, H), as (T, 1, B, H)."""
+    if isinstance(states, Tensor):
+        return states.unsqueeze(1)
+    return tuple(state.unsqueeze(1) for state in states)
 
 
 def pairs(cells: list[Any]) -> list[Any]:

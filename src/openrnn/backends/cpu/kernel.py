@@ -177,10 +177,10 @@ class Kernel:
                 tensor = _plain(tensor, dtype)
                 held.append(tensor)
                 words[before] = tensor.data_ptr()
-            tensor = final[name] = torch.empty(steps.sequences, columns, dtype=dtype)
+            tensor = final[name] = torch.empty((*steps.state_shape, columns), dtype=dtype)
             words[after] = tensor.data_ptr()
             if steps.resets is not None:
-                tensor = self._again(known[RESET + name], steps.sequences, columns)
+                tensor = self._again(known[RESET + name], (*steps.state_shape, columns))
                 if tensor is not None:
                     again[name] = tensor
                     words[at_reset] = tensor.data_ptr()
@@ -208,12 +208,12 @@ class Kernel:
                 results[RESET + name] = _stored(again[name], stored)
         return results, final
 
-    def _again(self, given: Tensor | None, rows: int, columns: int) -> Tensor | None:
+    def _again(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         """What a state becomes at a reset, or where the gradients of that are added up."""
         if given is None:  # zeros, which want no gradient
             return None
         if self._is_backward:
-            return torch.zeros(rows, columns, dtype=self._dtype)
+            return torch.zeros(shape, dtype=self._dtype)
         return _plain(given, self._dtype)
 
 
