@@ -138,9 +138,7 @@ class Ragged:
         """The inverse, with so many rows, zeros where no step is."""
         if not self.between:
             return data
-        return data.new_zeros(count, *data.shape[1:]).index_add_(
-            0, self.rows.to(data.device), data
-        )
+        return data.new_zeros(count, *data.shape[1:]).index_add_(0, self.rows.to(data.device), data)
 
     def clear(self, data: Tensor) -> Tensor:
         """The data, with zeros where no step is."""

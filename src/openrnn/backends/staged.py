@@ -159,12 +159,17 @@ class Prepared:
                 for label, want in zip(self.labels, wanted, strict=True)
                 if want and not label.startswith(RESET)
             )
-            self.stepwise = self.program.stepwise(every)
             self.stages, backward = self.program.training(chosen, every=every)
             self.forward = scan_of(engine, self.stages, states)
             self.backward = scan_of(engine, backward, (), self.forward)
             scans = [self.forward, self.backward]
             carried = {*self.stages.carried} & {*backward.carried}
+            stepwise = self.program.stepwise(every)
+            # Of each state: whether its rows have gradients of their own, and whether it is carried.
+            self.gradients = [
+                (name, f"gradient.{name}", name in stepwise, name in self.stages.carried)
+                for name in program.states
+            ]
         else:
             self.forward = scan_of(engine, self.stages, states)
             scans, carried = [self.forward], {*self.stages.carried}
@@ -262,27 +267,25 @@ class Staged:
         kept: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
-        prepared = self.prepared
-        states, carried = prepared.program.states, prepared.stages.carried
+        prepared, x = self.prepared, inputs[0]
+        assert x is not None
         given: dict[str, Tensor | None] = dict(zip(prepared.labels, inputs, strict=True))
         given.update(zip(prepared.forward.saved, kept[len(prepared.randoms) :], strict=True))
         count = len(prepared.every_step)
         of_rows = dict(zip(prepared.every_step, gradients[:count], strict=True))
-        of_final, x = dict(zip(states, gradients[count:], strict=True)), inputs[0]
-        for name in states:
-            if name in prepared.stepwise:
+        for (name, label, is_stepwise, is_carried), last in zip(
+            prepared.gradients, gradients[count:], strict=True
+        ):
+            if is_stepwise:
                 rows = of_rows.get(name)
                 if rows is None:
-                    size = prepared.program.features[name]
-                    assert x is not None
-                    rows = x.new_zeros(*self.steps.shape, size)
-                last = of_final[name]
-                if name not in carried and last is not None:  # its last value is one row of many
+                    rows = x.new_zeros(*self.steps.shape, prepared.program.features[name])
+                if not is_carried and last is not None:  # its last value is one row of many
                     place = self.steps.last_rows(self.reverse).to(rows.device)
                     rows = rows.flatten(0, -2).index_add(0, place, last)
-                given[f"gradient.{name}"] = rows
-            if name in carried:
-                given[f"state.{name}"] = of_final[name]
+                given[label] = rows
+            if is_carried:
+                given[f"state.{name}"] = last
         results, final = self._scan(prepared.backward, given, self.steps, not self.reverse)
         for name, tensor in final.items():
             results[f"state.{name}"] = tensor

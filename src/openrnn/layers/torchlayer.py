@@ -107,7 +107,7 @@ class TorchLayer(Layer):
         """The only cell's layer, if there is one cell, and nothing looks at that layer's work."""
         if self.bidirectional or self.num_layers > 1 or torch.compiler.is_compiling():
             return None
-        layer = self.stack.layers[0]
+        layer = next(iter(self.stack.layers))
         return layer if type(layer) is Recurrent and not has_hooks(layer) else None
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
@@ -148,10 +148,9 @@ class TorchLayer(Layer):
         return tuple(torch.stack(tensors, dim) for tensors in zip(*cells, strict=True))
 
     def _check_features(self, sequence: Sequence) -> None:
-        owner = type(self).__name__
         if sequence.features != self.input_size:
             raise ShapeError(
-                f"{owner}: expected input_size {self.input_size} in the last dimension of the "
+                f"{type(self).__name__}: expected input_size {self.input_size} in the last dimension of the "
                 f"input, got {sequence.features}"
             )
 

@@ -45,10 +45,14 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     made = [*of_inputs, *of_step, *of_outputs]
     arrays = [label for label in made if not is_value(label) or label in kept]
     sizes = {name: features(stages.next_state(name).shape) for name in stages.carried}
-    later = {node.label for _, node in phases.outputs.inputs("value")}
-    chunked = {*filter(is_value, of_inputs), *(label for label in of_step if label in later)}
+    later = plan(phases.outputs, "outputs")
+    in_products = later.in_products()
+    read = {*later.rows}
+    # Arrays whose rows are read where they are: no chunk has them too.
+    read -= {label for label in arrays if label in read and later.rows[label] not in in_products}
+    chunked = {*filter(is_value, of_inputs), *(label for label in of_step if label in read)}
     step = lower(rewrite(stages.recurrence), dtype, sizes, {*arrays} & {*of_step}, chunked, "step")
-    plans = plan(phases.inputs, "inputs"), step, plan(phases.outputs, "outputs")
+    plans = plan(phases.inputs, "inputs"), step, later
     from_inside = set(filter(is_value, made))
     given = dict.fromkeys(
         label for plan in plans for label in plan.rows if label not in from_inside

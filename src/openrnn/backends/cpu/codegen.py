@@ -44,6 +44,9 @@ class _Source:
         for plan in assembly.plans:
             for label, buffer in plan.left.items():
                 self._chunk(label, True, buffer.size)
+        # Arrays that the steps make, and that are read once more where they are.
+        of_step = {label for label in outputs.rows if label in step.outputs}
+        self.read_in_place = of_step - {*step.left}
         # What stands in for the user's rows of a step, if these are not side by side.
         self.own = [
             (label, buffer)
@@ -73,6 +76,7 @@ class _Source:
         yield "  int64_t active = 0;"
         yield "  for (int64_t begin = 0, end; begin < call.steps; begin = end) {"
         yield "    const int64_t rows = take_steps(call, begin, first, count, most, &end);"
+        yield "    find_rows(call, begin, end, first, count, packed, users);"
         if inputs.left:
             yield "    // What does not depend on a state, for all rows of some steps."
             yield from indent(self._phase(inputs), 2)
@@ -104,6 +108,10 @@ class _Source:
         for label, buffer in self.own:
             yield f"real* const own_{buffer.name} = memory;  // {label!a}"
             yield f"memory += count * padded({buffer.size});"
+        yield "int64_t* const same = reinterpret_cast<int64_t*>(memory);"
+        yield "int64_t* const packed = same + most;"
+        yield "int64_t* const users = packed + most;"
+        yield "for (int64_t r = 0; r < most; r++) same[r] = r;"
 
     def _inside(self, plan: Plan, rows: str) -> Iterator[str]:
         """The names of a plan's own buffers, and of what it is given without rows."""
@@ -142,25 +150,46 @@ class _Source:
         yield "{"
         yield "  const int64_t active = rows;"
         yield from indent(self._inside(plan, "most"))
+        in_place, in_products = set[Buffer](), plan.in_products()
         for label, buffer in plan.rows.items():
             made = label not in self.assembly.given
-            chunk = self.chunks[label, made]
+            chunk = self.chunks[label, made].name
+            if label in self.read_in_place or (not made and buffer not in in_products):
+                in_place.add(buffer)
+                array = self._array(label, made)
+                yield from indent(self._in_place(label, buffer, array, chunk if made else None))
+                continue
             if not made:
                 array = f"{self._array(label, made)}, {_is_users(label)}, {buffer.size}"
-                chunked = f"{chunk.name}, padded({buffer.size})"
+                chunked = f"{chunk}, padded({buffer.size})"
                 yield f"  gather(call, begin, end, first, count, {array}, {chunked});"
-            yield f"  const real* const {buffer.name} = {chunk.name};  // {label!a}"
+            yield f"  const real* const {buffer.name} = {chunk};  // {label!a}"
+        others = {label for other in self.assembly.plans for label in other.rows}
         for label, buffer in plan.left.items():
-            chunk = self.chunks[label, True]
-            yield f"  real* const {buffer.name} = {chunk.name};  // {label!a}"
-        yield from indent(items(plan, self.first_weight[plan.name]))
+            chunk = self.chunks[label, True].name
+            if label in self.assembly.made and label not in others and buffer not in in_products:
+                in_place.add(buffer)
+                yield from indent(self._in_place(label, buffer, self._array(label, True), chunk))
+                continue
+            yield f"  real* const {buffer.name} = {chunk};  // {label!a}"
+        yield from indent(items(plan, self.first_weight[plan.name], in_place))
         for label, buffer in plan.left.items():
-            if label in self.assembly.made:
+            if label in self.assembly.made and buffer not in in_place:
                 chunked = f"{self.chunks[label, True].name}, padded({buffer.size})"
                 array = f"{buffer.size}, {self._array(label, True)}, {_is_users(label)}"
                 yield "  if (!aside)"
                 yield f"    scatter(call, begin, end, first, count, {chunked}, {array});"
         yield "}"
+
+    def _in_place(self, label: str, buffer: Buffer, array: str, aside: str | None) -> Iterator[str]:
+        """An array whose rows are read or written where they are, or those aside in a chunk."""
+        of_rows = "users" if is_users(label) else "packed"
+        const = "const " * (aside is None or label in self.read_in_place)
+        where, rows = array, of_rows
+        if aside is not None:
+            where, rows = f"aside ? {aside} : {array}", f"aside ? same : {of_rows}"
+        yield f"{const}real* const {buffer.name} = {where};  // {label!a}"
+        yield f"const int64_t* const {buffer.name}_at = {rows};"
 
     def _steps(self) -> Iterator[str]:
         plan = self.assembly.step
@@ -186,8 +215,10 @@ class _Source:
             where = f"{self._array(label, True)} + at * {buffer.size}"
             if (label, buffer) in self.own:
                 where = f"call.between ? own_{buffer.name} : {where}"
-            instead = f"aside ? aside + count * {before} : "
-            yield f"  real* const {buffer.name} = {instead}{where};  // {label!a}"
+            instead = f"aside + count * {before}"
+            if label in self.read_in_place:  # of all steps of a chunk
+                instead = f"{self.chunks[label, True].name} + done * {buffer.size}"
+            yield f"  real* const {buffer.name} = aside ? {instead} : {where};  // {label!a}"
         for label, buffer in plan.left.items():
             yield f"  real* const {buffer.name} = {self._chunk_rows(label, buffer)};  // {label!a}"
         yield from indent(items(plan, self.first_weight[plan.name]))
@@ -270,6 +301,7 @@ class _Source:
         states = [buffer for pair in step.states.values() for buffer in pair]
         of_row = _padded([*step.scratch, *states, *(buffer for _, buffer in self.own)])
         of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
+        of_chunk += " + 3 * sizeof(int64_t) / sizeof(real)"  # the tables of rows
         counts = ", ".join(
             str(len(found))
             for found in (

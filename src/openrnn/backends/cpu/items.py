@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -31,14 +31,18 @@ _REDUCTIONS = {  # how a vector is taken in, how lanes are put together, and wha
 }
 
 
-def items(plan: Plan, first_weight: int) -> Iterator[str]:
-    """What is done for `active` rows, in order; the plan's weights come after others."""
-    return _Items(plan, first_weight).lines()
+def items(plan: Plan, first_weight: int, in_place: Collection[Buffer] = ()) -> Iterator[str]:
+    """What is done for `active` rows, in order; the plan's weights come after others.
+
+    Of buffers that are `in_place` row r is that whose number is in a table, `<name>_at[r]`.
+    """
+    return _Items(plan, first_weight, in_place).lines()
 
 
 class _Items:
-    def __init__(self, plan: Plan, first_weight: int) -> None:
+    def __init__(self, plan: Plan, first_weight: int, in_place: Collection[Buffer]) -> None:
         self.plan, self.graph, self.first_weight = plan, plan.graph, first_weight
+        self.in_place = in_place
 
     def lines(self) -> Iterator[str]:
         for item in self.plan.items:
@@ -80,6 +84,8 @@ class _Items:
         kept = len(loop.dims) if loop.kept is None else loop.kept
         groups = collapse(loop.dims, kept, [a.strides for a in accesses])
         yield "for (int64_t r = 0; r < active; r++) {"
+        accesses += [a for s in loop.steps for a in s.stores if s.reduces]
+        yield from self._rows_in_place(accesses)
         yield from indent(self._nested(loop, groups, kept))
         yield "}"
 
@@ -118,6 +124,20 @@ class _Items:
         for place in range(depth - 1, -1, -1):
             yield "  " * place + "}"
 
+    def _rows_in_place(self, accesses: list[Access]) -> Iterator[str]:
+        for buffer in dict.fromkeys(access.buffer for access in accesses):
+            if buffer in self.in_place:
+                name = buffer.name
+                yield f"  auto* const {name}_row = {name} + {name}_at[r] * {buffer.size};"
+
+    def _row_of(self, buffer: Buffer) -> str:
+        """Where row r begins."""
+        if buffer in self.in_place:
+            return f"{buffer.name}_row"
+        return (
+            buffer.name if buffer.kind in _WITHOUT_ROWS else f"{buffer.name} + r * {_row(buffer)}"
+        )
+
     def _for(self, loop: Loop, group: range) -> str:
         size = math.prod(loop.dims[d] for d in group)
         name = f"i{group.start}"
@@ -126,9 +146,7 @@ class _Items:
     def _address(self, access: Access, groups: list[range], last: range | None) -> str:
         """Where an access is, but for its way along the vectors."""
         buffer = access.buffer
-        terms = [buffer.name]
-        if buffer.kind not in _WITHOUT_ROWS:
-            terms.append(f"r * {_row(buffer)}")
+        terms = [self._row_of(buffer)]
         if access.offset:
             terms.append(str(access.offset))
         for group in groups:
@@ -205,6 +223,7 @@ class _Items:
     def _nest(self, item: Nest) -> Iterator[str]:
         yield self._comment(item.index, item.node.op)
         yield "for (int64_t r = 0; r < active; r++) {"
+        yield from self._rows_in_place([*item.operands, item.result])
         kind = item.node.op
         lines = {
             "matmul": self._inner_product,
@@ -215,10 +234,7 @@ class _Items:
         yield "}"
 
     def _at(self, access: Access, variables: list[str]) -> str:
-        terms = [access.buffer.name]
-        if access.buffer.kind not in _WITHOUT_ROWS:
-            terms.append(f"r * {_row(access.buffer)}")
-        terms.append(str(access.offset))
+        terms = [self._row_of(access.buffer), str(access.offset)]
         terms += [
             f"{v} * {s}" for v, s in zip(variables, access.strides, strict=True) if s and v != "0"
         ]

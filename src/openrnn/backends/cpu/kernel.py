@@ -97,7 +97,7 @@ class Kernel:
             for label, place in words.wholes.items()
         ]
         self.states = [
-            (*places, name, now.size, stages.next_state(name).dtype)
+            (*places, name, f"state.{name}", now.size)
             for *places, (name, (now, _)) in zip(
                 *(words.initial, words.final, words.again, assembly.step.states.items()),
                 strict=True,
@@ -109,9 +109,16 @@ class Kernel:
             if (spread := _spread(results[label][1], self._dtype)) and label not in before
         }
         self._sums = [
-            (*places, over.label, over.shape, over.dtype)
+            (*places, over.label, over.shape)
             for places, over in zip(words.sums, assembly.over_rows, strict=True)
         ]
+        # What is handed out in another dtype than we compute in: sums by label, states by name.
+        sums = {over.label: over.dtype for over in assembly.over_rows}
+        states_of = {name: stages.next_state(name).dtype for name in assembly.step.states}
+        self.stored_sums, self.stored_states = (
+            {key: kind for key, kind in kinds.items() if kind != self._dtype}
+            for kinds in (sums, states_of)
+        )
         self._results_of_sums = [*phases.sums.items()]
 
     def kept(self) -> list[tuple[Shape, torch.dtype]]:
@@ -171,20 +178,21 @@ class Kernel:
             if not address:
                 _check_there(tensor)
         final, again = {}, {}
-        for before, after, at_reset, name, columns, _ in self.states:
-            tensor = known[f"state.{name}"]
+        for before, after, at_reset, name, label, columns in self.states:
+            tensor = known[label]
             if tensor is not None:
                 tensor = _plain(tensor, dtype)
                 held.append(tensor)
                 words[before] = tensor.data_ptr()
-            tensor = final[name] = torch.empty((*steps.state_shape, columns), dtype=dtype)
+            shape = (*steps.state_shape, columns)
+            tensor = final[name] = torch.empty(shape, dtype=dtype)
             words[after] = tensor.data_ptr()
             if steps.resets is not None:
-                tensor = self._again(known[RESET + name], (*steps.state_shape, columns))
+                tensor = self._again(known[RESET + name], shape)
                 if tensor is not None:
                     again[name] = tensor
                     words[at_reset] = tensor.data_ptr()
-        for place, pairs, label, shape, _ in self._sums:
+        for place, pairs, label, shape in self._sums:
             tensor = known[label] = torch.empty(shape, dtype=dtype)
             words[place] = tensor.data_ptr()
             for wanted, there in pairs:
@@ -195,17 +203,19 @@ class Kernel:
         self._run(words.buffer_info()[0], self._kernel)
         for label, spread in self._spread.items():
             where = known if is_value(label) else results
-            where[label] = spread(where[label])
-        for *_, label, _, stored in self._sums:
-            known[label] = _stored(known[label], stored)
+            where[label] = spread(where[label].flatten(0, -2))
+        for label, kind in self.stored_sums.items():
+            known[label] = known[label].to(kind)
+        for name, kind in self.stored_states.items():
+            for table in (final, again):
+                if name in table:
+                    table[name] = table[name].to(kind)
+        if self._is_backward:
+            results.update({RESET + name: tensor for name, tensor in again.items()})
         for label, of_sum in self._results_of_sums:
             results[label] = known[of_sum]
         for evaluate in self._after:
             sort(evaluate(known, total), known, results)
-        for *_, name, _, stored in self.states:
-            final[name] = _stored(final[name], stored)
-            if self._is_backward and name in again:
-                results[RESET + name] = _stored(again[name], stored)
         return results, final
 
     def _again(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
@@ -234,9 +244,9 @@ class Standing:
 
     def __init__(self, kernel: Kernel, known: Given, like: Tensor, output: str) -> None:
         rows, dtype = like.size(0), kernel._dtype
-        stored = {like.dtype, *(kind for *_, kind in kernel.states)}
         only_x = [label for _, label, _ in kernel.reads] == ["input.x"]
-        if not kernel.apart or kernel._spread or stored != {dtype} or not only_x:
+        is_plain = not kernel.stored_states and like.dtype == dtype
+        if not kernel.apart or kernel._spread or not is_plain or not only_x:
             raise BackendError("a step takes more than one call")
         held: dict[str, Any] = dict(known)
         for evaluate in kernel._before:
@@ -248,7 +258,7 @@ class Standing:
             for place, label, kind, any_layout in kernel.wholes
         }
         self._states = [
-            {name: torch.zeros(rows, size, dtype=dtype) for *_, name, size, _ in kernel.states}
+            {name: torch.zeros(rows, size, dtype=dtype) for *_, name, _, size in kernel.states}
             for _ in range(2)
         ]
         self._held, self._kernel, self._made, self._output = wholes, kernel, made, output
@@ -309,11 +319,6 @@ def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:
     if tensor is None or (tensor.dtype == dtype and (any_layout or tensor.is_contiguous())):
         return tensor
     return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
-
-
-def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the dtype in which it is handed out, which may have fewer bits than we compute with."""
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _check_there(tensor: Tensor) -> None:

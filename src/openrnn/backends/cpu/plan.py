@@ -134,6 +134,12 @@ class Plan:
     scratch: list[Buffer] = field(default_factory=list)
     items: list[Loop | Product | Nest] = field(default_factory=list)
 
+    def in_products(self) -> set[Buffer]:
+        """What products read, start from or give: its rows are to be equally far apart."""
+        products = [item for item in self.items if isinstance(item, Product)]
+        accesses = [access for p in products for access in (p.left, p.result, p.start)]
+        return {access.buffer for access in accesses if access is not None}
+
     def any_layout(self) -> set[str]:
         """The inputs without rows that may lie in memory in any way: they are packed, whole."""
         in_loops = {

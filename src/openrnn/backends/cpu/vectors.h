@@ -444,6 +444,18 @@ inline int64_t take_steps(const Call& call, int64_t begin, int64_t first, int64_
   return rows;
 }
 
+// Where the rows of some steps, in the order of the loop, are in packed arrays and in the user's.
+inline void find_rows(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
+                      int64_t* packed, int64_t* users) {
+  for (int64_t i = begin; i < end; i++) {
+    const int64_t step = step_of(call, i), rows = rows_at(call, i, first, count);
+    for (int64_t r = first; r < first + rows; r++, packed++, users++) {
+      *packed = place(call, step, r, false);
+      *users = place(call, step, r, true);
+    }
+  }
+}
+
 // Brings the rows of some steps together, `between` numbers apart, in the order of the loop.
 inline void gather(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
                    const real* array, bool is_users, int64_t size, real* to, int64_t between) {
