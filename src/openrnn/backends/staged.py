@@ -165,7 +165,7 @@ class Prepared:
             scans = [self.forward, self.backward]
             carried = {*self.stages.carried} & {*backward.carried}
             stepwise = self.program.stepwise(every)
-            # Of each state: whether its rows have gradients of their own, and whether it is carried.
+            # Of each state: whether its rows have gradients of their own, whether it is carried.
             self.gradients = [
                 (name, f"gradient.{name}", name in stepwise, name in self.stages.carried)
                 for name in program.states

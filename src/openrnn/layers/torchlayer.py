@@ -150,8 +150,8 @@ class TorchLayer(Layer):
     def _check_features(self, sequence: Sequence) -> None:
         if sequence.features != self.input_size:
             raise ShapeError(
-                f"{type(self).__name__}: expected input_size {self.input_size} in the last dimension of the "
-                f"input, got {sequence.features}"
+                f"{type(self).__name__}: expected input_size {self.input_size} in the last "
+                f"dimension of the input, got {sequence.features}"
             )
 
     def _state_sizes(self) -> dict[str, int]:

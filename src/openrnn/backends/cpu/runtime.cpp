@@ -426,7 +426,7 @@ struct RowSums {
   std::vector<real> some;
   explicit RowSums(int64_t columns) : total(columns), some(columns) {}
   void add(const real* array, int64_t rows, int64_t stride, int64_t first, int64_t columns) {
-    constexpr int64_t kTogether = 128;
+    constexpr int64_t kTogether = 16;
     real* const sums = some.data();
     for (int64_t begin = 0; begin < rows; begin += kTogether) {
       const int64_t end = least(rows, begin + kTogether);
@@ -462,13 +462,14 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
     const int64_t begin = (by_rows ? rows : columns) * part / parts;
     const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
     const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
-    const int64_t deepest = least(kDeep, depth);
+    // Of a few hundred rows a sum in one piece would be less exact than a sum step by step is.
+    const int64_t deepest = depth < 4 * kDeep ? least(kDeep / 4, depth) : kDeep;
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
     const bool sum = sums != nullptr && (!by_rows || part == 0);
     RowSums totals(sum ? columns : 0);
     for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
-      for (int64_t k = 0; k < depth; k += kDeep) {
-        const int64_t width = least(kColumns, column_end - c), deep = least(kDeep, depth - k);
+      for (int64_t k = 0; k < depth; k += deepest) {
+        const int64_t width = least(kColumns, column_end - c), deep = least(deepest, depth - k);
         pack(of_right.data, right + k * right_depth + c * right_column, right_depth, right_column,
              deep, width);
         if (sum) totals.add(right + k * right_depth + c, deep, right_depth, c, width);
