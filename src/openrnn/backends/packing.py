@@ -43,9 +43,10 @@ def pack(call: Call) -> tuple[Call, Callable[[Results], Results]]:
             final = tuple(ragged.unsort(*pair) for pair in zip(final, initial, strict=False))
         return rows, tuple(state.reshape(*shape, state.size(-1)) for state in final)
 
+    state, reset_to = begin, again
     if ragged is not None:
-        begin, again = (states and tuple(map(ragged.sort, states)) for states in (begin, again))
-    return call._replace(sequence=sequence.pack(), state=begin, reset_to=again), unpack
+        state, reset_to = (states and tuple(map(ragged.sort, states)) for states in (begin, again))
+    return call._replace(sequence=sequence.pack(), state=state, reset_to=reset_to), unpack
 
 
 def on_packed(run: Backend) -> Backend:

@@ -147,9 +147,10 @@ class Kernel:
         words = self.words.blank(steps, reverse, dtype.itemsize, self._is_backward)
         held = []
         for place, label, fold in self.reads:
-            tensor = known[label]
-            tensor = _plain(tensor if fold is None else fold(tensor), dtype)
-            held.append(tensor)
+            tensor = known[label] if fold is None else fold(known[label])
+            if fold is not None or tensor.dtype != dtype or not tensor.is_contiguous():
+                tensor = _plain(tensor, dtype)
+                held.append(tensor)
             words[place] = tensor.data_ptr()
         if _BUNDLE in known:
             saved = known[_BUNDLE].data_ptr()
@@ -181,8 +182,9 @@ class Kernel:
         for before, after, at_reset, name, label, columns in self.states:
             tensor = known[label]
             if tensor is not None:
-                tensor = _plain(tensor, dtype)
-                held.append(tensor)
+                if tensor.dtype != dtype or not tensor.is_contiguous():
+                    tensor = _plain(tensor, dtype)
+                    held.append(tensor)
                 words[before] = tensor.data_ptr()
             shape = (*steps.state_shape, columns)
             tensor = final[name] = torch.empty(shape, dtype=dtype)
