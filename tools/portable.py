@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from openrnn import Recurrent, cells
-from openrnn.backends.cpu import build, kernel, runtime
+from openrnn import Recurrent, cells, ragged
+from openrnn.backends.cpu import build, runtime, words
 
 HEADERS = Path(build.__file__).parent
 FLAGS = [*(set(build._FLAGS) - {"-fPIC", "-shared", "-w"}), "-Wno-subobject-linkage"]
@@ -89,14 +89,16 @@ class Recorder:
         # Whatever was asked for its address: its size, and what holds it, by where it starts.
         self._memory = dict[int, tuple[int, Any]]()
         self._load, self._data_ptr = build.load, Tensor.data_ptr
-        kernel.array, kernel.pool, build.load = self._array, lambda: (0, 0), self._loaded
+        blank = words.Words.blank
+        words.Words.blank = lambda *given: self._array_of(blank(*given))  # type: ignore[method-assign]
+        ragged.array = lambda *given: self._array_of(array(*given))
+        words.pool, build.load = lambda: (0, 0), self._loaded
         Tensor.data_ptr = lambda tensor: self._address(tensor)  # type: ignore[method-assign]
         for dtype in runtime.REAL:
             library = runtime.runtime(dtype)
             library.run = lambda *call, run=library.run: self._keep(run, *call)
 
-    def _array(self, code: str, numbers: list[int]) -> array[int]:
-        made = array(code, numbers)
+    def _array_of(self, made: array[int]) -> array[int]:
         self._memory[made.buffer_info()[0]] = 8 * len(made), made
         return made
 

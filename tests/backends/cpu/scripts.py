@@ -21,6 +21,8 @@ print("right")
 
 
 def start(script: str, **environment: str) -> subprocess.Popen[str]:
+    if "OPENRNN_CACHE" in environment:  # a folder of its own, where all is built: quickly
+        environment = {"OPENRNN_CXXFLAGS": "-O0", **environment}
     return subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},

@@ -24,7 +24,7 @@ sizes = pytest.mark.parametrize(("rows", "depth", "columns"), SIZES)
 
 def linear_of() -> Linear:
     """The product of the library that is built now."""
-    library = runtime(torch.float32)
+    library = runtime(torch.float32, int8=True)
 
     def linear(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         result = torch.full((len(x), len(weight)), torch.nan)

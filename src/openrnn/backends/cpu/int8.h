@@ -1,7 +1,7 @@
 // Products in 8 bits: rows are taken to 8 bits when they come, and the sums are whole numbers. So a
 // result is the same, bit for bit, whatever the processor has for them; see openrnn/step/int8.py,
-// which says in torch operations what is computed. Included by runtime.cpp; with `real` as double it
-// is compiled, and never called.
+// which says in torch operations what is computed. Included by the runtime of kernels that have such
+// products, in which `real` is float.
 #pragma once
 
 #include <cstring>
@@ -426,5 +426,46 @@ void multiply_int8(const Int8Rows& left, const Int8Weight& weight, int64_t begin
   }
 }
 
+// The same in 8 bits; each thread takes the rows to 8 bits for itself.
+void int8_product(Member* member, int64_t rows, const real* left, int64_t row_stride,
+                  int64_t depth_stride, const real* packed, int64_t depth, real* result,
+                  int64_t result_stride, int64_t columns, const real* start,
+                  int64_t start_stride) {
+  static thread_local Int8Rows quantized;
+  quantized.take(rows, left, row_stride, depth_stride, depth);
+  const Int8Weight weight(packed, depth, columns);
+  auto part = [&](int64_t begin, int64_t end) {
+    multiply_int8(quantized, weight, begin, end, result, result_stride, start, start_stride);
+  };
+  if (member == nullptr) part(0, columns);
+  else share_product(member, rows, result, result_stride, columns, kSums, part);
+}
+
+// Packs one matrix of a weight, which is (columns, depth), in parts that threads share.
+void pack_weight(const Call& call, const Weight& weight, int64_t matrix, const real* source,
+                 real* packed, int64_t parts) {
+  const int64_t* own = call.strides + 2 * weight.whole;
+  const int64_t offset = weight.offsets[matrix];
+  const Int8Weight to(packed, weight.depth, weight.columns);
+  const int8_t* from = reinterpret_cast<const int8_t*>(source) + offset;
+  const float* scale =
+      reinterpret_cast<const float*>(call.wholes[weight.scale]) + offset / weight.depth;
+  parallel(call.pool, call.threads, parts, [&](int64_t part) {
+    pack_int8(to, from, weight.is_plain ? own[1] : weight.depth_stride,
+              weight.is_plain ? own[0] : weight.column_stride, scale, part, parts);
+  });
+}
+
 }  // namespace
 }  // namespace openrnn
+
+// For tests: result (rows, columns) = rows (rows, depth) times int8 (columns, depth), scaled by column.
+extern "C" void int8_linear_of(int64_t rows, int64_t depth, int64_t columns, const real* left,
+                               const int8_t* weight, const float* scale, real* result) {
+  using namespace openrnn;
+  Memory packed(int8_size(depth, columns));
+  const Int8Weight to(packed.data, depth, columns);
+  pack_int8(to, weight, 1, depth, scale, 0, 1);
+  int8_product(nullptr, rows, left, depth, 1, packed.data, depth, result, columns, columns, nullptr,
+               0);
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -42,10 +43,14 @@ class Kernel:
         bundle = forward.bundle if forward else ()
         self._is_backward, self._stages = forward is not None, stages
         phases, assembly, self._dtype = assemble(stages, states)
-        self._library = build.load(generate(assembly, self._dtype))
+        int8 = any(weight.scale for plan in assembly.plans for weight in plan.weights)
+        with ThreadPoolExecutor(1) as aside:  # where both have to be built, side by side
+            built = aside.submit(runtime, self._dtype, int8=int8)
+            self._library = build.load(generate(assembly, self._dtype))
+            self._runtime = built.result()
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
-        shared = runtime(self._dtype)
-        self._run, self._packed_size = shared.run, shared.packed_size_of(self._kernel)
+        self._run = self._runtime.run
+        self._packed_size = self._runtime.packed_size_of(self._kernel)
         self._packs_much = self._packed_size * self._dtype.itemsize >= buffers.LARGE
         cpu = torch.device("cpu")
         self._before, self._after = (
@@ -278,9 +283,8 @@ class Standing:
             for initial, final, _, name, *_ in kernel.states:
                 call[initial], call[final] = before[name].data_ptr(), after[name].data_ptr()
             calls.append(call)
-        run = runtime(dtype)
         packed = empty((1, kernel._packed_size), dtype)
-        run.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
+        kernel._runtime.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
         for call in calls:
             call[PACKED], call[IS_PACKED] = packed.data_ptr(), 1
         self._packed = packed

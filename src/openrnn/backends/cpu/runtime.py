@@ -18,10 +18,15 @@ HALF = (torch.float16, torch.bfloat16)  # they are stored; what is computed is f
 _SOURCE = Path(__file__).with_name("runtime.cpp")
 
 
-@lru_cache(maxsize=len(REAL))
-def runtime(dtype: torch.dtype) -> ctypes.CDLL:
-    """The library for this dtype, built at its first use."""
-    library = build.load(f"typedef {REAL[dtype]} real;\n" + _SOURCE.read_text(encoding="utf-8"))
+def runtime(dtype: torch.dtype, *, int8: bool = False) -> ctypes.CDLL:
+    """The library for this dtype, built at its first use; `int8`: with products in 8 bits."""
+    return _runtime(dtype, int8)
+
+
+@lru_cache(maxsize=2 * len(REAL))
+def _runtime(dtype: torch.dtype, int8: bool) -> ctypes.CDLL:
+    head = f"typedef {REAL[dtype]} real;\n" + "#define OPENRNN_INT8\n" * int8
+    library = build.load(head + _SOURCE.read_text(encoding="utf-8"))
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.run.argtypes = (pointer, pointer)
     library.run.restype = None
@@ -32,8 +37,9 @@ def runtime(dtype: torch.dtype) -> ctypes.CDLL:
     left, right = (pointer, size, size), (pointer, size, size)
     library.matmul_of.argtypes = (size, size, size, *left, *right, pointer, size, pointer)
     library.matmul_of.restype = None
-    library.int8_linear_of.argtypes = (size, size, size, *(pointer,) * 4)
-    library.int8_linear_of.restype = None
+    if int8:
+        library.int8_linear_of.argtypes = (size, size, size, *(pointer,) * 4)
+        library.int8_linear_of.restype = None
     library.advise.argtypes = (pointer, size)
     library.advise.restype = None
     return library
