@@ -103,9 +103,8 @@ class Kernel:
         ]
         self.states = [
             (*places, name, f"state.{name}", now.size)
-            for *places, (name, (now, _)) in zip(
-                *(words.initial, words.final, words.again, assembly.step.states.items()),
-                strict=True,
+            for places, (name, (now, _)) in zip(
+                words.states, assembly.step.states.items(), strict=True
             )
         ]
         self._spread = {
@@ -231,7 +230,8 @@ class Kernel:
             return None
         if self._is_backward:
             return torch.zeros(shape, dtype=self._dtype)
-        return _plain(given, self._dtype)
+        plain: Tensor = _plain(given, self._dtype)
+        return plain
 
 
 class Standing:

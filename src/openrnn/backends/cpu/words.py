@@ -26,8 +26,7 @@ class Words:
     """The places of all that a kernel is told.
 
     given, made, wholes: the place of the address of each array and tensor, by label.
-    initial, final, again: of the states, in order, as they are before the steps and after them,
-        and at a reset.
+    states: of each state, in order, as it is before the steps, after them, and at a reset.
     strides: of the last two of each tensor in `wholes`, by its place.
     sums: for each sum over the rows the place of its result, and pairs of places: the second has
         the address of an array, which the first wants as well.
@@ -45,9 +44,8 @@ class Words:
         self.given = {label: next(places) for label in assembly.given}
         self.made = {label: next(places) for label in assembly.made}
         self.wholes = {label: next(places) for label in assembly.wholes}
-        self.initial, self.final, self.again = (
-            [next(places) for _ in assembly.step.states] for _ in range(3)
-        )
+        initial, final, again = ([next(places) for _ in assembly.step.states] for _ in range(3))
+        self.states = [*zip(initial, final, again, strict=True)]
         self.strides = {place: (next(places), next(places)) for place in self.wholes.values()}
         self.saved_given, self.saved_made = (
             {of[label]: start for label, start in own.items() if label in of}
