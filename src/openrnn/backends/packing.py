@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 
+import torch
 from torch import Tensor
 
 from openrnn.backends.backend import Backend, Call, States
@@ -41,7 +42,10 @@ def pack(call: Call) -> tuple[Call, Callable[[Results], Results]]:
             initial = begin or (None,) * len(final)
             rows = tuple(ragged.pad(data, count) for data in rows)
             final = tuple(ragged.unsort(*pair) for pair in zip(final, initial, strict=False))
-        return rows, tuple(state.reshape(*shape, state.size(-1)) for state in final)
+        final = tuple(state.reshape(*shape, state.size(-1)) for state in final)
+        if not torch.compiler.is_compiling():  # no views: see `openrnn.sequence.shaped`
+            final = tuple(s.clone() if s.requires_grad and s._is_view() else s for s in final)
+        return rows, final
 
     state, reset_to = begin, again
     if ragged is not None:

@@ -240,8 +240,8 @@ class Staged:
             pairs = zip(final, begin, strict=True)
             final = [ragged.unsort(last, s if s is None else as_rows(s)) for last, s in pairs]
         return (
-            *[data.view(*steps.shape, data.size(-1)) for data in rows],
-            *[last.view(*steps.state_shape, last.size(-1)) for last in final],
+            *[data.reshape(*steps.shape, data.size(-1)) for data in rows],
+            *[last.reshape(*steps.state_shape, last.size(-1)) for last in final],
         )
 
     def _packed(self, label: str, tensor: Tensor | None) -> Tensor | None:
