@@ -11,7 +11,7 @@ from torch import Tensor
 
 import openrnn
 from openrnn.backends.cpu import build
-from openrnn.backends.cpu.runtime import runtime
+from openrnn.backends.cpu.runtime import built, runtime
 from openrnn.step import int8
 
 Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -78,7 +78,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Linear]]
     """Builds the product anew, with other flags for the compiler."""
 
     def clear() -> None:
-        runtime.cache_clear()
+        built.cache_clear()
         build.compile_command.cache_clear()
 
     def build_with(flags: str) -> Linear:

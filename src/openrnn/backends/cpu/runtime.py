@@ -20,11 +20,12 @@ _SOURCE = Path(__file__).with_name("runtime.cpp")
 
 def runtime(dtype: torch.dtype, *, int8: bool = False) -> ctypes.CDLL:
     """The library for this dtype, built at its first use; `int8`: with products in 8 bits."""
-    return _runtime(dtype, int8)
+    return built(dtype, int8)
 
 
 @lru_cache(maxsize=2 * len(REAL))
-def _runtime(dtype: torch.dtype, int8: bool) -> ctypes.CDLL:
+def built(dtype: torch.dtype, int8: bool) -> ctypes.CDLL:
+    """See `runtime`."""
     head = f"typedef {REAL[dtype]} real;\n" + "#define OPENRNN_INT8\n" * int8
     library = build.load(head + _SOURCE.read_text(encoding="utf-8"))
     size, pointer = ctypes.c_int64, ctypes.c_void_p
