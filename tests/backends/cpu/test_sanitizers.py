@@ -10,8 +10,8 @@ import pytest
 
 from .scripts import start
 
-# Runs the cells whose names are put in, forward and backward, and the last of them in 8 bits if that
-# is asked for; prints "right" at the end.
+# Runs the cells whose names are put in, forward and backward, and the last of them in 8 bits if
+# that is asked for; prints "right" at the end.
 SCRIPT = """
 import torch
 from torch import Tensor
