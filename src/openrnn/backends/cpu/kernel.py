@@ -78,12 +78,11 @@ class Kernel:
             for _, node in graph.inputs("saved")
             if node.label in starts
         ]
-        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
-        shapes = {node.label: node.shape for node in nodes}
+        nodes = assembly.read()
         # Arrays that are tensors of their own, and those that are parts of a bundle: see `Words`.
         self.reads = [
             # What no loop reads is (B, features), for a sum over the rows.
-            (place, label, _fold(shapes[label]) if label in shapes else None)
+            (place, label, _fold(nodes[label].shape) if label in nodes else None)
             for label, place in words.given.items()
             if label not in starts
         ]
@@ -96,9 +95,13 @@ class Kernel:
         self.takes_any_order = not any(
             is_users(node.label) for graph in in_torch for _, node in graph.inputs()
         ) and not any(fold for _, label, fold in self.reads if is_users(label))
-        stored = {n.label: torch.int8 for n in nodes if n.dtype == torch.int8}
         self.wholes = [
-            (place, label, stored.get(label, self._dtype), label in assembly.any_layout)
+            (
+                place,
+                label,
+                torch.int8 if nodes[label].dtype == torch.int8 else self._dtype,
+                label in assembly.any_layout,
+            )
             for label, place in words.wholes.items()
         ]
         self.states = [

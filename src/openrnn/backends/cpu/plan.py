@@ -187,6 +187,11 @@ class Assembly:
     def plans(self) -> tuple[Plan, Plan, Plan]:
         return self.inputs, self.step, self.outputs
 
+    def read(self) -> dict[str, Node]:
+        """The nodes of all that the plans read, by label."""
+        nodes = (node for plan in self.plans for node in plan.graph.nodes)
+        return {node.label: node for node in nodes if node.op == "input"}
+
 
 def _accesses(item: Loop | Product | Nest) -> list[Access]:
     """What an item reads."""

@@ -62,10 +62,9 @@ class Words:
             self.sums.append((result, read))
             users = bool(over.left and is_users(over.left)), is_users(over.right)
             fixed.update(zip(others, (over.m, over.n, *users), strict=True))
-        nodes = [node for plan in assembly.plans for node in plan.graph.nodes if node.op == "input"]
-        shapes = {node.label: node.shape for node in nodes}
+        nodes = assembly.read()
         for label, place in self.wholes.items():
-            strides = strides_of(concrete(shapes[label], 0))
+            strides = strides_of(concrete(nodes[label].shape, 0))
             fixed.update(zip(self.strides[place], last_two(strides), strict=True))
         self._fixed = [fixed.get(place, 0) for place in range(_HEADER, next(places))]
         self._last: tuple[Steps, bool, array[int]] | None = None
