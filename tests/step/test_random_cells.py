@@ -1,6 +1,6 @@
 """Random cells, made of the operations of the table: eager, reference and cpu agree, gradients too.
 
-OPENRNN_EXAMPLES=20000 runs more of them than the 300 of continuous integration.
+OPENRNN_EXAMPLES=20000 runs more of them than the 500 of continuous integration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import openrnn
 
-EXAMPLES = int(os.environ.get("OPENRNN_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("OPENRNN_EXAMPLES", "500"))
 
 # Each keeps its argument's shape, and its results and slopes within a few powers of ten.
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {

@@ -47,6 +47,8 @@ class _Source:
         # Arrays that the steps make, and that are read once more where they are.
         of_step = {label for label in outputs.rows if label in step.outputs}
         self.read_in_place = of_step - {*step.left}
+        self.in_place = {plan.name: self._found_in_place(plan) for plan in (inputs, outputs)}
+        self.has_tables = any(self.in_place.values())  # of where rows are
         # What stands in for the user's rows of a step, if these are not side by side.
         self.own = [
             (label, buffer)
@@ -58,6 +60,22 @@ class _Source:
     def _chunk(self, label: str, made: bool, size: int) -> None:
         name = f"chunk{len(self.chunks)}"
         self.chunks.setdefault((label, made), Buffer(name, "chunk", size))
+
+    def _found_in_place(self, plan: Plan) -> set[Buffer]:
+        """The arrays whose rows a phase reads or writes where they are."""
+        in_products, assembly = plan.in_products(), self.assembly
+        others = {label for other in assembly.plans for label in other.rows}
+        read = {
+            buffer
+            for label, buffer in plan.rows.items()
+            if label in self.read_in_place or label in assembly.given
+        }
+        written = {
+            buffer
+            for label, buffer in plan.left.items()
+            if label in assembly.made and label not in others
+        }
+        return (read | written) - in_products
 
     def lines(self) -> Iterator[str]:
         inputs, step, outputs = self.assembly.plans
@@ -76,7 +94,8 @@ class _Source:
         yield "  int64_t active = 0;"
         yield "  for (int64_t begin = 0, end; begin < call.steps; begin = end) {"
         yield "    const int64_t rows = take_steps(call, begin, first, count, most, &end);"
-        yield "    find_rows(call, begin, end, first, count, packed, users);"
+        if self.has_tables:
+            yield "    find_rows(call, begin, end, first, count, packed, users);"
         if inputs.left:
             yield "    // What does not depend on a state, for all rows of some steps."
             yield from indent(self._phase(inputs), 2)
@@ -108,10 +127,11 @@ class _Source:
         for label, buffer in self.own:
             yield f"real* const own_{buffer.name} = memory;  // {label!a}"
             yield f"memory += count * padded({buffer.size});"
-        yield "int64_t* const same = reinterpret_cast<int64_t*>(memory);"
-        yield "int64_t* const packed = same + most;"
-        yield "int64_t* const users = packed + most;"
-        yield "for (int64_t r = 0; r < most; r++) same[r] = r;"
+        if self.has_tables:
+            yield "int64_t* const same = reinterpret_cast<int64_t*>(memory);"
+            yield "int64_t* const packed = same + most;"
+            yield "int64_t* const users = packed + most;"
+            yield "for (int64_t r = 0; r < most; r++) same[r] = r;"
 
     def _inside(self, plan: Plan, rows: str) -> Iterator[str]:
         """The names of a plan's own buffers, and of what it is given without rows."""
@@ -150,26 +170,24 @@ class _Source:
         yield "{"
         yield "  const int64_t active = rows;"
         yield from indent(self._inside(plan, "most"))
-        in_place, in_products = set[Buffer](), plan.in_products()
+        in_place = self.in_place[plan.name]
         for label, buffer in plan.rows.items():
             made = label not in self.assembly.given
             chunk = self.chunks[label, made].name
-            if label in self.read_in_place or (not made and buffer not in in_products):
-                in_place.add(buffer)
-                array = self._array(label, made)
-                yield from indent(self._in_place(label, buffer, array, chunk if made else None))
+            if buffer in in_place:
+                array, aside = self._array(label, made), chunk if made else None
+                yield from indent(self._in_place(label, buffer, "const ", array, aside))
                 continue
             if not made:
                 array = f"{self._array(label, made)}, {_is_users(label)}, {buffer.size}"
                 chunked = f"{chunk}, padded({buffer.size})"
                 yield f"  gather(call, begin, end, first, count, {array}, {chunked});"
             yield f"  const real* const {buffer.name} = {chunk};  // {label!a}"
-        others = {label for other in self.assembly.plans for label in other.rows}
         for label, buffer in plan.left.items():
             chunk = self.chunks[label, True].name
-            if label in self.assembly.made and label not in others and buffer not in in_products:
-                in_place.add(buffer)
-                yield from indent(self._in_place(label, buffer, self._array(label, True), chunk))
+            if buffer in in_place:
+                array = self._array(label, True)
+                yield from indent(self._in_place(label, buffer, "", array, chunk))
                 continue
             yield f"  real* const {buffer.name} = {chunk};  // {label!a}"
         yield from indent(items(plan, self.first_weight[plan.name], in_place))
@@ -181,10 +199,11 @@ class _Source:
                 yield f"    scatter(call, begin, end, first, count, {chunked}, {array});"
         yield "}"
 
-    def _in_place(self, label: str, buffer: Buffer, array: str, aside: str | None) -> Iterator[str]:
+    def _in_place(
+        self, label: str, buffer: Buffer, const: str, array: str, aside: str | None
+    ) -> Iterator[str]:
         """An array whose rows are read or written where they are, or those aside in a chunk."""
         of_rows = "users" if is_users(label) else "packed"
-        const = "const " * (aside is None or label in self.read_in_place)
         where, rows = array, of_rows
         if aside is not None:
             where, rows = f"aside ? {aside} : {array}", f"aside ? same : {of_rows}"
@@ -301,7 +320,8 @@ class _Source:
         states = [buffer for pair in step.states.values() for buffer in pair]
         of_row = _padded([*step.scratch, *states, *(buffer for _, buffer in self.own)])
         of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
-        of_chunk += " + 3 * sizeof(int64_t) / sizeof(real)"  # the tables of rows
+        if self.has_tables:
+            of_chunk += " + 3 * sizeof(int64_t) / sizeof(real)"
         counts = ", ".join(
             str(len(found))
             for found in (
