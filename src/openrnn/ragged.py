@@ -60,6 +60,29 @@ class Steps:
         found.shape, found.state_shape = (found.total,), (found.most,)
         return found
 
+    def rows_before(self, reverse: bool) -> Tensor:
+        """For each row, among all, that of the step before of its sequence.
+
+        Where a sequence begins it is the number of its state among initial ones, that follow all
+        rows, and where a reset was, among those that follow these.
+
+        Args:
+            reverse: the loop takes the last step first.
+        """
+        counts = np.array(self.sizes)
+        offsets = counts.cumsum() - counts
+        steps = np.repeat(np.arange(len(counts)), counts)
+        numbers = np.arange(self.total) - offsets[steps]
+        before = steps + (1 if reverse else -1)
+        inside = (before >= 0) & (before < len(counts))
+        before = before.clip(0, len(counts) - 1)
+        inside &= numbers < counts[before]
+        rows = torch.from_numpy(np.where(inside, offsets[before], self.total) + numbers)
+        if self.resets is None:
+            return rows
+        again = torch.from_numpy(numbers) + self.total + self.most
+        return torch.where(self.resets.cpu(), again, rows)
+
     def last_rows(self, reverse: bool) -> Tensor:
         """The row, among all, of each sequence's last step in the order of the loop."""
         if reverse:

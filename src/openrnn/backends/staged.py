@@ -16,7 +16,7 @@ from openrnn.backends import eager
 from openrnn.backends.backend import Call, States
 from openrnn.backends.memory import check_dtypes, check_memory
 from openrnn.backends.packing import as_rows, is_packed, pack
-from openrnn.backends.stepwise import RESET, Given, InTorch
+from openrnn.backends.stepwise import INITIAL, RESET, Given, InTorch
 from openrnn.ragged import Steps
 from openrnn.sequence import shaped
 from openrnn.step.evaluate import draw
@@ -47,7 +47,8 @@ class Scan(Hashable, Protocol):
 
         Args:
             given: by label: what has rows, for all rows; the initial states, None for zeros; the
-                rest. For the step `reset.<name>` is what a state becomes at a reset.
+                rest. `reset.<name>` is what a state becomes at a reset; for the gradient
+                `initial.<name>` is what it was before the first step.
             steps: the rows of each step. Of the gradient of a step that a reset came before,
                 nothing goes on to the step before: it is added up in a result, `reset.<name>`.
             reverse: from the last step to the first.
@@ -285,6 +286,7 @@ class Staged:
                     rows = rows.flatten(0, -2).index_add(0, place, last)
                 given[label] = rows
             if is_carried:
+                given[INITIAL + name] = given[f"state.{name}"]
                 given[f"state.{name}"] = last
         results, final = self._scan(prepared.backward, given, self.steps, not self.reverse)
         for name, tensor in final.items():

@@ -19,6 +19,7 @@ from openrnn.step.split import Stages, is_value
 Named = Mapping[str, Tensor]
 Given = Mapping[str, Tensor | None]
 RESET = "reset."  # before a state's name: what it becomes at a reset, or the gradient of that
+INITIAL = "initial."  # the same, of a gradient: what the state was before the first step
 
 
 class InTorch:
@@ -57,6 +58,7 @@ class InTorch:
         if stages.recurrence.outputs:
             outputs, final = self._recur(known, steps, reverse)
             sort(outputs, known, results)
+        find_previous(stages.outputs, known, steps, reverse=not reverse)
         run(stages.outputs)
         return results, final
 
@@ -112,6 +114,24 @@ def sort(outputs: Named, known: dict[str, Any], results: dict[str, Tensor]) -> N
     """What another stage reads, and what is a result, whose name may be an input's."""
     for label, tensor in outputs.items():
         (known if is_value(label) else results)[label] = tensor
+
+
+def find_previous(graph: Graph, known: dict[str, Any], steps: Steps, *, reverse: bool) -> None:
+    """What the states that a graph reads were before each step; see `step.gradient.Gradient`.
+
+    Args:
+        graph: of the gradient.
+        known: packed rows, and what the states were where a sequence begins or is reset.
+        steps: of the sequence.
+        reverse: the direction of the step, not that of its gradient.
+    """
+    for _, node in graph.inputs("previous"):
+        rows, tables = known[node["made"]], []
+        for kind in (INITIAL, RESET):
+            given = known.get(kind + node["name"])
+            tables.append(rows.new_zeros(steps.most, rows.size(1)) if given is None else given)
+        table = torch.cat((rows, *tables)).to(rows.dtype)
+        known[node.label] = table.index_select(0, steps.rows_before(reverse).to(rows.device))
 
 
 def flatten_rows(known: dict[str, Any]) -> None:

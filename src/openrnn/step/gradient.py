@@ -3,6 +3,7 @@
 Reverse mode gives a graph from the gradients of the next states to those of the states, the input
 and the parameters. It reads values of the forward graph. Which of them are kept, and which computed
 again from those kept, is a minimum cut: the fewest bytes for each row, and no product made twice.
+What a state was before a step need not be kept where it can be had from the step before.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class Gradient:
     same names, the input and the parameters, `state.<name>`, the gradient of a next state as later
     steps give it, and `gradient.<name>`, that of a state's value at this step. It gives the
     gradients under the labels of the inputs that they belong to.
+
+    Of a state that is only read by sums over the rows `backward` may read `previous.<name>`, what
+    the state was before this step. That is what it became in the step before: there it has the
+    label of the attribute `made`, of something saved, or of what `backward` gives beside gradients.
     """
 
     forward: Graph
@@ -128,12 +133,20 @@ def _partition(
     needed = ancestors(nodes, (value.index for value in results.values()))
     states = {value.index for value in outputs.values()}
     saved = _cheapest(nodes, needed, flowing, states, first_backward)
+    previous = _from_step_before(nodes, saved, outputs, results)
+    saved -= {*previous}
     forward = builder.finish({**outputs, **{f"saved.{i}": Value(builder, i) for i in saved}})
     backward = Builder()
     made: dict[int, Value] = {}
-    for index in sorted(_until(nodes, (v.index for v in results.values()), saved)):
+    again = {i: f"value.next_{nodes[s]['name']}" for s, i in previous.items() if i not in saved}
+    results = results | {label: Value(builder, i) for i, label in again.items()}
+    for index in sorted(_until(nodes, (v.index for v in results.values()), {*saved, *previous})):
         node = nodes[index]
-        if index in saved:
+        if index in previous:
+            label = again.get(previous[index], f"saved.{previous[index]}")
+            name, shape, dtype = node["name"], node.shape, node.dtype
+            made[index] = backward.input("previous", name, shape, dtype, made=label)
+        elif index in saved:
             made[index] = backward.input("saved", str(index), node.shape, node.dtype)
         elif node.op == "input" and "gradient" in node["kind"]:
             kind = {"carried gradient": "state", "step gradient": "gradient"}[node["kind"]]
@@ -142,6 +155,64 @@ def _partition(
             made[index] = backward.copy(node, [made[i] for i in node.inputs])
     found = backward.finish({label: made[value.index] for label, value in results.items()})
     return Gradient(forward, join_pieces(found))
+
+
+def _from_step_before(
+    nodes: list[Node], saved: set[int], outputs: dict[str, Value], results: dict[str, Value]
+) -> dict[int, int]:
+    """The states that need not be kept, each with the value that it becomes in a step.
+
+    Only sums over the rows read them, which may look for a row elsewhere, and the value can be
+    computed again, without a product, from what else is kept.
+    """
+    found: dict[int, int] = {}
+    used: set[int] = set()  # by those computed again
+    in_backward = _until(nodes, (value.index for value in results.values()), saved)
+    readers: dict[int, list[int]] = {index: [] for index in in_backward}
+    for index in in_backward - saved:
+        for i in nodes[index].inputs:
+            readers[i].append(index)
+
+    def is_sum(index: int, factor: int) -> bool:
+        """Whether it is a product over the rows, of two matrices, the second this factor."""
+        node = nodes[index]
+        product = node.op == "matmul" and len(node.shape) == 2 and batch_dim(node.shape) is None
+        return product and node.inputs[1] == factor and nodes[node.inputs[0]].op == "permute"
+
+    def is_only_summed(index: int) -> bool:
+        """As the second factor, or, turned, as the first."""
+        for reader in readers[index]:
+            turned = nodes[reader].op == "permute" and all(
+                nodes[r].inputs[0] == reader and is_sum(r, nodes[r].inputs[1])
+                for r in readers[reader]
+            )
+            if not turned and not is_sum(reader, index):
+                return False
+        return True
+
+    def is_computed(index: int) -> bool:
+        """Whether the gradient can compute it: from weights, the input, and what is kept."""
+        node = nodes[index]
+        if node.op == "input":
+            return index in saved or node["kind"] in ("input", "parameter")
+        return index in saved or (
+            node.op != "random" and (node.op != "matmul" or batch_dim(node.shape) is None)
+        )
+
+    for index in sorted(saved):
+        node = nodes[index]
+        if node.op != "input" or node["kind"] != "state" or index in used:
+            continue
+        value = outputs[f"state.{node['name']}"].index
+        rest = saved - {index, *found}
+        sources = _until(nodes, [value], rest)
+        same = (nodes[value].shape, nodes[value].dtype) == (node.shape, node.dtype)
+        is_made = value in rest or nodes[value].op != "input"
+        free = sources.isdisjoint({index, *found}) and all(map(is_computed, sources))
+        if same and is_made and free and is_only_summed(index):
+            found[index] = value
+            used |= sources & saved
+    return found
 
 
 def _until(nodes: list[Node], sources: Iterable[int], saved: Collection[int]) -> set[int]:

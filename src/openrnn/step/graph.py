@@ -241,8 +241,10 @@ class Builder:
         kind = float if dtype.is_floating_point else bool if dtype == torch.bool else int
         return self.add("constant", dtype=dtype, shape=(), value=(kind(value),))
 
-    def input(self, kind: str, name: str, shape: Shape, dtype: torch.dtype) -> Value:
-        return self.add("input", dtype=dtype, shape=shape, kind=kind, name=name)
+    def input(
+        self, kind: str, name: str, shape: Shape, dtype: torch.dtype, **attributes: Any
+    ) -> Value:
+        return self.add("input", dtype=dtype, shape=shape, kind=kind, name=name, **attributes)
 
     def copy(self, node: Node, inputs: Iterable[Value]) -> Value:
         """The node, on inputs of this graph."""

@@ -208,7 +208,8 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
 
     Its capacities are the bytes for each row that are handed over; of equal bytes the earlier.
     """
-    results = {index for _, index in graph.outputs}
+    results = {index for label, index in graph.outputs if not is_value(label)}
+    values = {index for label, index in graph.outputs if is_value(label)}
     readers = graph.readers()
     network: networkx.DiGraph[Any] = networkx.DiGraph()
     network.add_nodes_from(("start", "end"))
@@ -229,6 +230,8 @@ def _fuse(graph: Graph, stage: list[str]) -> None:
                 network.add_edge((index, "out"), (reader, "in"))
             elif stage[reader] == "recurrence":
                 network.add_edge((index, "out"), "end")
+        if index in values:  # handed over to what comes behind the loop
+            network.add_edge((index, "out"), "end")
         for i in node.inputs:  # a constant has no rows, and is at hand everywhere
             if i in mine:  # what stays is computed from what stays
                 network.add_edge((index, "in"), (i, "in"))

@@ -57,8 +57,8 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     given = dict.fromkeys(
         label for plan in plans for label in plan.rows if label not in from_inside
     )
-    over = (label for sum_ in phases.over_rows for label in (sum_.left, sum_.right))
-    given |= dict.fromkeys(label for label in over if label and label not in from_inside)
+    over = (factor.label for sum_ in phases.over_rows for factor in sum_.factors)
+    given |= dict.fromkeys(label for label in over if label not in from_inside)
     wholes = list(dict.fromkeys(label for plan in plans for label in plan.wholes))
     fixed = {label for plan in plans for label in {*plan.wholes} - plan.any_layout()}
     assembly = Assembly(

@@ -36,9 +36,10 @@ class Buffers:
 
     def empty(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """A matrix that is about to be written. Its storage cannot be resized."""
-        size = _rounded(rows * columns * dtype.itemsize)
+        used = rows * columns * dtype.itemsize
+        size = _rounded(used)
         with self._lock:
-            block = self._take(size)
+            block = self._take(size, used)
             memory = (ctypes.c_char * size).from_buffer(block)
             weakref.finalize(memory, self._give, block).atexit = False
             self._in_use += size
@@ -51,7 +52,7 @@ class Buffers:
             found.fill_(math.nan)  # as torch.empty does then
         return found
 
-    def _take(self, size: int) -> mmap.mmap:
+    def _take(self, size: int, used: int) -> mmap.mmap:
         for place in reversed(range(len(self._free))):
             if len(self._free[place]) == size:
                 self._held -= size
@@ -59,22 +60,23 @@ class Buffers:
         while self._free and self._in_use + self._held + size > self._most:
             self._held -= len(self._free.pop(0))
         block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        _advise(block, _HUGE_PAGES)  # of large pages fewer have to be got one by one
+        # Of large pages fewer have to be got one by one; behind what is used one would be in vain.
+        _advise(block, _HUGE_PAGES, used // mmap.PAGESIZE * mmap.PAGESIZE)
         return block
 
     def _give(self, block: mmap.mmap) -> None:
-        _advise(block, _MAY_TAKE)
+        _advise(block, _MAY_TAKE, len(block))
         with self._lock:
             self._in_use -= len(block)
             self._held += len(block)
             self._free.append(block)
 
 
-def _advise(block: mmap.mmap, advice: int | None) -> None:
-    """Tells the system something, which it may not know, or not do."""
+def _advise(block: mmap.mmap, advice: int | None, size: int) -> None:
+    """Tells the system something of so many bytes, which it may not know, or not do."""
     if advice is not None:
         with suppress(OSError):
-            block.madvise(advice)
+            block.madvise(advice, 0, size)
 
 
 def _rounded(size: int) -> int:

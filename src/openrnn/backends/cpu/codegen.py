@@ -287,9 +287,10 @@ class _Source:
             )
         yield "const int64_t then = i + 1 < call.steps ? rows_at(call, i + 1, first, count) : 0;"
         for place, (now, following) in enumerate(plan.states.values()):
-            yield "for (int64_t r = then; r < active && !aside; r++)"
+            final = f"call.final[{place}]"
+            yield f"for (int64_t r = then; r < active && !aside && {final} != nullptr; r++)"
             yield (
-                f"  copy(call.final[{place}] + state_row(call, first + r) * {now.size}, "
+                f"  copy({final} + state_row(call, first + r) * {now.size}, "
                 f"{following.name} + r * padded({now.size}), {now.size});"
             )
             yield f"real* const last{place} = {now.name};"

@@ -17,7 +17,14 @@ from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, runtime
 from openrnn.backends.cpu.words import IS_PACKED, PACKED, Words, last_two, renew
-from openrnn.backends.stepwise import RESET, Given, flatten_rows, sort
+from openrnn.backends.stepwise import (
+    INITIAL,
+    RESET,
+    Given,
+    find_previous,
+    flatten_rows,
+    sort,
+)
 from openrnn.errors import BackendError
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
@@ -71,13 +78,23 @@ class Kernel:
         self.saved += (_BUNDLE,) if self.bundle else ()
         self._bundled = sum(size for _, size in self.bundle)
         before, starts = _starts(self.bundle), _starts(bundle)
-        self.words = words = Words(assembly, (starts, before))
-        self._for_torch = [
-            (node.label, starts[node.label], features(node.shape), _spread(node, self._dtype))
+        # What torch reads, by the label of the array; some graphs look for rows in the step before.
+        for_torch = {
+            node["made"] if node["kind"] == "previous" else node.label: node
             for graph in in_torch
-            for _, node in graph.inputs("saved")
-            if node.label in starts
+            for _, node in graph.inputs()
+        }
+        self._for_torch = [
+            (label, starts[label], features(node.shape), _spread(node, self._dtype))
+            for label, node in for_torch.items()
+            if label in starts
         ]
+        self._look_back = [graph for graph in in_torch if any(graph.inputs("previous"))]
+        # Of what is handed on, all that torch does not read is in one tensor as well.
+        summed = [label for label in assembly.made if is_value(label) and label not in for_torch]
+        handed_on = _starts(tuple((label, results[label][0]) for label in summed))
+        self._handed_on = sum(results[label][0] for label in summed)
+        self.words = words = Words(assembly, (starts, before, handed_on))
         nodes = assembly.read()
         # Arrays that are tensors of their own, and those that are parts of a bundle: see `Words`.
         self.reads = [
@@ -89,12 +106,14 @@ class Kernel:
         self.writes = [
             (place, label, results[label][0], is_users(label), is_value(label))
             for label, place in words.made.items()
-            if label not in before
+            if label not in before and label not in handed_on
         ]
         # The user's arrays are read by the loops alone, row by row.
-        self.takes_any_order = not any(
-            is_users(node.label) for graph in in_torch for _, node in graph.inputs()
-        ) and not any(fold for _, label, fold in self.reads if is_users(label))
+        in_order = [
+            *map(is_users, for_torch),
+            *(fold is not None for _, label, fold in self.reads if is_users(label)),
+        ]
+        self.takes_any_order = not self._look_back and not any(in_order)
         self.wholes = [
             (
                 place,
@@ -113,7 +132,9 @@ class Kernel:
         self._spread = {
             label: spread
             for label in assembly.made
-            if (spread := _spread(results[label][1], self._dtype)) and label not in before
+            if (spread := _spread(results[label][1], self._dtype))
+            and label not in before
+            and label not in handed_on
         }
         self._sums = [
             (*places, over.label, over.shape)
@@ -151,7 +172,8 @@ class Kernel:
         for evaluate in self._before:
             sort(evaluate(known, total), known, results)
         # All tensors are held by a name until the kernel is done.
-        words = self.words.blank(steps, reverse, dtype.itemsize, self._is_backward)
+        words_of = self.words
+        words = words_of.blank(steps, reverse, dtype.itemsize, self._is_backward)
         held = []
         for place, label, fold in self.reads:
             tensor = known[label] if fold is None else fold(known[label])
@@ -161,13 +183,19 @@ class Kernel:
             words[place] = tensor.data_ptr()
         if _BUNDLE in known:
             saved = known[_BUNDLE].data_ptr()
-            for place in self.words.saved_given:
+            for place in words_of.saved_given:
                 words[place] += saved
         if self.bundle:
             results[_BUNDLE] = buffers.empty(total, self._bundled, dtype)
             saved = results[_BUNDLE].data_ptr()
-            for place in self.words.saved_made:
+            for place in words_of.saved_made:
                 words[place] += saved
+        if self._handed_on:
+            tensor = buffers.empty(total, self._handed_on, dtype)
+            held.append(tensor)
+            handed_on = tensor.data_ptr()
+            for place in words_of.handed_on:
+                words[place] += handed_on
         for place, label, columns, is_of_users, is_handed_on in self.writes:
             if is_handed_on:
                 tensor = known[label] = buffers.empty(total, columns, dtype)
@@ -180,7 +208,7 @@ class Kernel:
             if tensor.dtype != kind or not tensor.is_contiguous():
                 tensor = _plain(tensor, kind, any_layout)
                 held.append(tensor)
-                first, second = self.words.strides[place]
+                first, second = words_of.strides[place]
                 words[first], words[second] = last_two(tensor.stride())
             words[place] = address = tensor.data_ptr()
             if not address:
@@ -189,18 +217,21 @@ class Kernel:
         for before, after, at_reset, name, label, columns in self.states:
             tensor = known[label]
             if tensor is not None:
-                if tensor.dtype != dtype or not tensor.is_contiguous():
-                    tensor = _plain(tensor, dtype)
-                    held.append(tensor)
-                words[before] = tensor.data_ptr()
+                words[before] = _address(tensor, dtype, held)
             shape = (*steps.state_shape, columns)
-            tensor = final[name] = torch.empty(shape, dtype=dtype)
-            words[after] = tensor.data_ptr()
+            if not self._is_backward or known[INITIAL + name] is not None:
+                tensor = final[name] = torch.empty(shape, dtype=dtype)
+                words[after] = tensor.data_ptr()
             if steps.resets is not None:
                 tensor = self._again(known[RESET + name], shape)
                 if tensor is not None:
                     again[name] = tensor
                     words[at_reset] = tensor.data_ptr()
+        for name, before, at_reset in words_of.previous:
+            for place, when in ((before, INITIAL), (at_reset, RESET)):
+                tensor = known[when + name]
+                if tensor is not None:
+                    words[place] = _address(tensor, dtype, held)
         for place, pairs, label, shape in self._sums:
             tensor = known[label] = torch.empty(shape, dtype=dtype)
             words[place] = tensor.data_ptr()
@@ -223,6 +254,8 @@ class Kernel:
             results.update({RESET + name: tensor for name, tensor in again.items()})
         for label, of_sum in self._results_of_sums:
             results[label] = known[of_sum]
+        for graph in self._look_back:
+            find_previous(graph, known, steps, reverse=not reverse)
         for evaluate in self._after:
             sort(evaluate(known, total), known, results)
         return results, final
@@ -328,6 +361,14 @@ def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:
     if tensor is None or (tensor.dtype == dtype and (any_layout or tensor.is_contiguous())):
         return tensor
     return (tensor if tensor.dtype == dtype else tensor.detach().to(dtype)).contiguous()
+
+
+def _address(tensor: Tensor, dtype: torch.dtype, held: list[Tensor]) -> int:
+    """Of a state; a copy of it, if it takes one, is held."""
+    plain: Tensor = _plain(tensor, dtype)
+    if plain is not tensor:
+        held.append(plain)
+    return plain.data_ptr()
 
 
 def _check_there(tensor: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from openrnn.backends.cpu.plan import OverRows
+from openrnn.backends.cpu.plan import Factor, OverRows
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, depends_on
 from openrnn.step.shape import Batch, batch_dim
@@ -34,9 +34,10 @@ class Phases:
 
     def kept(self) -> set[str]:
         """What has to be there for all rows when the loop is done."""
-        reads = {label for over in self.over_rows for label in (over.left, over.right) if label}
+        reads = {factor.label for over in self.over_rows for factor in over.factors}
         for graph in (self.after, self.later):
             reads |= {node.label for _, node in graph.inputs("value")}
+            reads |= {node["made"] for _, node in graph.inputs("previous")}
         return reads
 
 
@@ -171,14 +172,20 @@ class _Stage:
         nodes, label = self.graph.nodes, f"value.{self.prefix}{index}"
         if node.op == "sum" and node["dims"] == (0,) and self._is_matrix(node.inputs[0]):
             (right,) = node.inputs
-            return _sum_over(label, None, self._label(right), node)
+            return _sum_over(label, None, self._factor(right), node)
         turned = node.op == "permute" and self._is_turned(node.inputs[0])
         found = self._factors(node.inputs[0] if turned else index)
         if found is None or (not turned and self._is_turned(index)):
             return None
         left, right = found[::-1] if turned else found
         assert nodes[left].dtype == nodes[right].dtype
-        return _sum_over(label, self._label(left), self._label(right), node)
+        return _sum_over(label, self._factor(left), self._factor(right), node)
+
+    def _factor(self, index: int) -> Factor:
+        node = self.graph.nodes[index]
+        if node.op == "input" and node["kind"] == "previous":
+            return Factor(node["made"], node["name"])
+        return Factor(self._label(index))
 
     def _is_turned(self, index: int) -> bool:
         """Whether a product over the rows is only read as its transpose: that is made at once."""
@@ -206,7 +213,7 @@ class _Stage:
         return index not in self.late and real and len(shape) == 2 and shape[0] == Batch()
 
 
-def _sum_over(label: str, left: str | None, right: str, node: Node) -> OverRows:
+def _sum_over(label: str, left: Factor | None, right: Factor, node: Node) -> OverRows:
     m, n = node.shape
     assert isinstance(m, int)
     assert isinstance(n, int)

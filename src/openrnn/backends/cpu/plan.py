@@ -155,16 +155,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """An array of which all rows go into a sum."""
+
+    label: str
+    # The state that it is, if for each row that of the step before counts: then what the state was
+    # where a sequence begins, or is reset, stands in for a row that is not there.
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
 class OverRows:
     """Σ over all rows of leftᵀ right, (m, n); or of right alone, (1, n)."""
 
     label: str
-    left: str | None  # of (B, m)
-    right: str  # of (B, n)
+    left: Factor | None  # of (B, m)
+    right: Factor  # of (B, n)
     m: int
     n: int
     shape: Dims  # of the result: it may be a vector
     dtype: torch.dtype
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return (self.right,) if self.left is None else (self.left, self.right)
 
 
 @dataclass

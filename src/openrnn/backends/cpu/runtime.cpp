@@ -75,10 +75,22 @@ void transpose(real* to, int64_t to_stride, const real* from, int64_t column_str
     }
 }
 
+// Where each depth of a matrix is: equally far apart, or as a table tells.
+struct Depths {
+  const real* first;
+  int64_t stride;
+  const real* const* each;  // null without a table
+  INLINE const real* at(int64_t depth) const {
+    return each != nullptr ? each[depth] : first + depth * stride;
+  }
+};
+
 // Panel behind panel, in each all columns of the first depth, then of the second, and so on. What is
-// missing in the last vector is zero. The panels are in `parts`, of which a call packs one.
-void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column_stride,
-          int64_t depth, int64_t columns, int64_t part = 0, int64_t parts = 1) {
+// missing in the last vector is zero. The depths begin at one of `weight`, the columns too; the panels
+// are in `parts`, of which a call packs one.
+void pack(real* packed, Depths weight, int64_t first_depth, int64_t first_column,
+          int64_t column_stride, int64_t depth, int64_t columns, int64_t part = 0,
+          int64_t parts = 1) {
   const Panels panels(columns);
   const int64_t begin = panels.count * part / parts, end = panels.count * (part + 1) / parts;
   int64_t before = 0;
@@ -86,16 +98,17 @@ void pack(real* packed, const real* weight, int64_t depth_stride, int64_t column
   // Depths outside where a row of the weight lies in one piece: each line of memory is read once.
   const int64_t step = column_stride == 1 ? 1 : depth;
   for (int64_t k = 0; k < depth; k += step) {
+    const real* const line = weight.at(first_depth + k) + first_column * column_stride;
     for (int64_t panel = begin, first = before; panel < end; panel++) {
       const int64_t row = panels.width(panel) * kLanes, width = least(row, columns - first);
-      const real* from = weight + k * depth_stride + first * column_stride;
+      const real* from = line + first * column_stride;
       real* to = packed + first * depth + k * row;
       if (step == 1 && width == kPanel) {
         copy(to, from, kPanel);  // of a size that the compiler knows
       } else if (step == 1) {
         for (int64_t j = 0; j < row; j++) to[j] = j < width ? from[j] : 0;
       } else {
-        transpose(to, row, from, column_stride, depth_stride, width, depth);
+        transpose(to, row, from, column_stride, weight.stride, width, depth);
         for (int64_t j = width; j < row; j++)
           for (int64_t d = 0; d < depth; d++) to[d * row + j] = 0;
       }
@@ -112,20 +125,21 @@ struct Groups {
 };
 
 // Group behind group, in each all rows of the first depth, then of the second, and so on.
-void pack_left(real* packed, const real* left, int64_t row_stride, int64_t depth_stride,
-               int64_t depth, int64_t rows) {
+void pack_left(real* packed, Depths left, int64_t first_depth, int64_t first_row,
+               int64_t row_stride, int64_t depth, int64_t rows) {
   const Groups groups(rows);
-  for (int64_t k = 0; k < depth; k++)
+  for (int64_t k = 0; k < depth; k++) {
+    const real* from = left.at(first_depth + k) + first_row * row_stride;
     for (int64_t group = 0, row = 0; group < groups.count; group++) {
       const int64_t height = groups.height(group);
-      const real* from = left + row * row_stride + k * depth_stride;
       real* to = packed + row * depth + k * height;
       if (row_stride == 1 && height == kRows)
         copy(to, from, kRows);  // of a size that the compiler knows
       else
         for (int64_t i = 0; i < height; i++) to[i] = from[i * row_stride];
-      row += height;
+      row += height, from += height * row_stride;
     }
+  }
 }
 
 // Makes the compiler hold a vector in a register, where it would read it again for every row.
@@ -419,14 +433,14 @@ struct RowSums {
   std::vector<double> total;
   std::vector<real> some;
   explicit RowSums(int64_t columns) : total(columns), some(columns) {}
-  void add(const real* array, int64_t rows, int64_t stride, int64_t first, int64_t columns) {
+  void add(Depths array, int64_t first_row, int64_t rows, int64_t first, int64_t columns) {
     constexpr int64_t kTogether = 16;
     real* const sums = some.data();
-    for (int64_t begin = 0; begin < rows; begin += kTogether) {
-      const int64_t end = least(rows, begin + kTogether);
-      copy(sums, array + begin * stride, columns);
+    for (int64_t begin = first_row; begin < first_row + rows; begin += kTogether) {
+      const int64_t end = least(first_row + rows, begin + kTogether);
+      copy(sums, array.at(begin) + first, columns);
       for (int64_t i = begin + 1; i < end; i++) {
-        const real* const row = array + i * stride;
+        const real* const row = array.at(i) + first;
         along(columns, [&](auto width, int64_t j) __attribute__((always_inline)) {
           store(width, sums + j, load(width, sums + j) + load(width, row + j));
         });
@@ -439,15 +453,14 @@ struct RowSums {
   }
 };
 
-// result (rows, columns) = left (rows, depth) times right (depth, columns), each with its strides.
+// result (rows, columns) = left (rows, depth) times right (depth, columns).
 //
 // Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
 // cache and a block of `left` in the second. Each thread has rows, or columns, of its own. Where
 // `sums` are wanted, of right over the depth, they are made of what was read to be packed.
-void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
-            int64_t left_row, int64_t left_depth, const real* right,
-            int64_t right_depth, int64_t right_column, real* result, int64_t threads,
-            Pool pool, real* sums = nullptr) {
+void matmul(int64_t rows, int64_t depth, int64_t columns, Depths left, int64_t left_row,
+            Depths right, int64_t right_column, real* result, int64_t threads, Pool pool,
+            real* sums = nullptr) {
   constexpr int64_t kColumns = 64 * kPanel, kHigh = 24 * kRows;
   if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
   const bool by_rows = rows >= columns;
@@ -464,19 +477,18 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, const real* left,
     for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
       for (int64_t k = 0; k < depth; k += deepest) {
         const int64_t width = least(kColumns, column_end - c), deep = least(deepest, depth - k);
-        pack(of_right.data, right + k * right_depth + c * right_column, right_depth, right_column,
-             deep, width);
-        if (sum) totals.add(right + k * right_depth + c, deep, right_depth, c, width);
+        pack(of_right.data, right, k, c, right_column, deep, width);
+        if (sum) totals.add(right, k, deep, c, width);
         for (int64_t r = by_rows ? begin : 0; r < row_end; r += kHigh) {
           const int64_t high = least(kHigh, row_end - r);
-          const real* from = left + r * left_row + k * left_depth;
+          const real* from = left.at(k) + r * left_row;
           int64_t row_stride = left_row;
-          if (left_depth != 1) {
-            pack_left(of_left.data, from, left_row, left_depth, deep, high);
+          if (left.stride != 1 || left.each != nullptr) {
+            pack_left(of_left.data, left, k, r, left_row, deep, high);
             from = of_left.data, row_stride = 0;
           }
           real* const to = result + r * columns + c;
-          multiply(high, from, row_stride, left_depth, of_right.data, deep, to, columns, width,
+          multiply(high, from, row_stride, left.stride, of_right.data, deep, to, columns, width,
                    k > 0 ? to : nullptr, columns);
         }
       }
@@ -544,7 +556,8 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
       const int64_t parts = weight.depth * weight.columns < kToShare ? 1 : call.threads;
       if (!are_there && weight.scale < 0)
         parallel(call.pool, call.threads, parts, [&](int64_t part) {
-          pack(packed, source + weight.offsets[m], weight.is_plain ? own[0] : weight.depth_stride,
+          const int64_t stride = weight.is_plain ? own[0] : weight.depth_stride;
+          pack(packed, {source + weight.offsets[m], stride, nullptr}, 0, 0,
                weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns, part,
                parts);
         });
@@ -615,7 +628,7 @@ void run_steps(const Call& call, const Kernel* kernel, real* packed, bool is_pac
 // the user's arrays are zero.
 void leave_alone(const Call& call, const Kernel& kernel) {
   for (int64_t s = 0; s < kernel.states; s++)
-    for (int64_t r = call.sizes[0]; r < call.sequences; r++) {
+    for (int64_t r = call.sizes[0]; r < call.sequences && call.final[s] != nullptr; r++) {
       const int64_t size = kernel.state_size[s];
       begin_state(call, call.final[s] + call.order[r] * size, call.initial[s], r, size);
     }
@@ -633,20 +646,35 @@ void leave_alone(const Call& call, const Kernel& kernel) {
   }
 }
 
-// The packed rows of an array, in memory of its own if the array lies as the user's do.
-struct Packed {
-  Memory own;
-  Packed(const Call& call, int64_t rows, int64_t size, bool is_users, const real** array)
-      : own(is_users && call.between != 0 ? rows * size : 0) {
-    if (!is_users || call.between == 0) return;
-    const int64_t parts = rows * size < kToShare ? 1 : call.threads;
-    parallel(call.pool, call.threads, parts, [&](int64_t part) {
-      for (int64_t t = call.steps * part / parts; t < call.steps * (part + 1) / parts; t++)
-        for (int64_t r = 0; r < call.sizes[t]; r++)
-          copy(own.data + (call.offsets[t] + r) * size, *array + place(call, t, r, true) * size,
-               size);
-    });
-    *array = own.data;
+// The rows of a factor, those of a step behind those of the step before: found by a table, unless they
+// lie like that.
+struct FactorRows {
+  std::vector<const real*> table;
+  std::vector<real> zeros;
+  Depths depths;
+  FactorRows(const Call& call, const Factor& factor, int64_t rows, int64_t size)
+      : depths{factor.array, size, nullptr} {
+    if (factor.how == kPacked || (factor.how == kUsers && call.between == 0)) return;
+    table.resize(rows), zeros.resize(size);
+    auto state = [&](const real* of, int64_t row) {
+      return of != nullptr ? of + state_row(call, row) * size : zeros.data();
+    };
+    for (int64_t t = 0, i = 0; t < call.steps; t++) {
+      // The loop of a gradient goes back: what is before a step is what comes behind it.
+      const int64_t before = call.reverse ? t - 1 : t + 1;
+      const bool is_first = before < 0 || before == call.steps;
+      for (int64_t r = 0; r < call.sizes[t]; r++, i++) {
+        if (factor.how == kUsers)
+          table[i] = factor.array + place(call, t, r, true) * size;
+        else if (call.resets && call.resets[i])
+          table[i] = state(factor.again, r);
+        else if (is_first || r >= call.sizes[before])
+          table[i] = state(factor.initial, r);
+        else
+          table[i] = factor.array + (call.offsets[before] + r) * size;
+      }
+    }
+    depths.each = table.data();
   }
 };
 
@@ -654,26 +682,29 @@ struct Packed {
 bool packs_left(const OverRows& sum) { return sum.m >= sum.n; }
 
 // A sum over the rows. Where the one of the array that is packed is wanted as well, it goes to `sums`.
-void sum_rows(const Call& call, int64_t rows, const OverRows& users, real* sums) {
-  OverRows sum = users;
-  const Packed left(call, rows, sum.m, sum.left_is_users, &sum.left);
-  const Packed right(call, rows, sum.n, sum.right_is_users, &sum.right);
+void sum_rows(const Call& call, int64_t rows, const OverRows& sum, real* sums) {
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
-  } else if (sum.left == nullptr) {
+    return;
+  }
+  const FactorRows right(call, sum.right, rows, sum.n);
+  if (sum.left.array == nullptr) {
     const int64_t parts = rows * sum.n < kToShare ? 1 : call.threads;
     parallel(call.pool, call.threads, parts, [&](int64_t part) {
       const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
       RowSums totals(end);
-      totals.add(sum.right + first, rows, sum.n, first, end - first);
+      totals.add(right.depths, 0, rows, first, end - first);
       totals.write(sum.result, first, end);
     });
-  } else if (!packs_left(sum)) {
-    matmul(sum.m, rows, sum.n, sum.left, 1, sum.m, sum.right, sum.n, 1, sum.result, call.threads,
-           call.pool, sums);
+    return;
+  }
+  const FactorRows left(call, sum.left, rows, sum.m);
+  if (!packs_left(sum)) {
+    matmul(sum.m, rows, sum.n, left.depths, 1, right.depths, 1, sum.result, call.threads, call.pool,
+           sums);
   } else {
     Memory turned(sum.m * sum.n);
-    matmul(sum.n, rows, sum.m, sum.right, 1, sum.n, sum.left, sum.m, 1, turned.data, call.threads,
+    matmul(sum.n, rows, sum.m, right.depths, 1, left.depths, 1, turned.data, call.threads,
            call.pool, sums);
     transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
   }
@@ -685,18 +716,20 @@ void sum_all(const Call& call, const Kernel& kernel) {
   std::vector<bool> is_made(kernel.sums);
   for (int64_t i = 0; i < kernel.sums; i++) {
     const OverRows& product = call.over_rows[i];
-    if (product.left == nullptr) continue;
-    const real* const packed = packs_left(product) ? product.left : product.right;
+    if (product.left.array == nullptr) continue;
+    const Factor& packed = packs_left(product) ? product.left : product.right;
     real* sums = nullptr;
     for (int64_t j = 0; j < kernel.sums && rows > 0; j++) {
       const OverRows& sum = call.over_rows[j];
-      if (sums != nullptr || is_made[j] || sum.left != nullptr || sum.right != packed) continue;
+      const Factor& of = sum.right;
+      const bool is_same = of.array == packed.array && of.how == packed.how;
+      if (sums != nullptr || is_made[j] || sum.left.array != nullptr || !is_same) continue;
       sums = sum.result, is_made[j] = true;
     }
     sum_rows(call, rows, product, sums);
   }
   for (int64_t i = 0; i < kernel.sums; i++)
-    if (call.over_rows[i].left == nullptr && !is_made[i])
+    if (call.over_rows[i].left.array == nullptr && !is_made[i])
       sum_rows(call, rows, call.over_rows[i], nullptr);
 }
 
@@ -750,8 +783,8 @@ extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const re
                           int64_t left_row, int64_t left_depth, const real* right,
                           int64_t right_depth, int64_t right_column, real* result, int64_t threads,
                           Pool pool) {
-  matmul(rows, depth, columns, left, left_row, left_depth, right, right_depth, right_column, result,
-         threads, pool);
+  matmul(rows, depth, columns, {left, left_depth, nullptr}, left_row, {right, right_depth, nullptr},
+         right_column, result, threads, pool);
 }
 
 // Asks for large pages, of which fewer have to be got one by one when memory is first written.

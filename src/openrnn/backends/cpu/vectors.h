@@ -286,13 +286,21 @@ template <class Body> INLINE void along(int64_t count, Body body) {
 typedef void (*Pool)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 typedef int (*PoolSize)();  // how many there are, asked by one of them: omp_get_num_threads
 
+// An array whose rows go into a sum. Those of a state may be asked for as the step before left them:
+// the row of that step counts, where a sequence begins `initial`, and at a reset `again`.
+enum How : int64_t { kPacked, kUsers, kPrevious };
+struct Factor {
+  const real* array;
+  How how;
+  const real* initial;  // null for zeros
+  const real* again;
+};
+
 // A sum over all rows of leftᵀ right, (m, n), or of right alone, (1, n), once all steps are done.
 struct OverRows {
-  const real* left;
-  const real* right;
+  Factor left, right;
   real* result;
   int64_t m, n;
-  int64_t left_is_users, right_is_users;  // they lie as the user's arrays do
 };
 
 // One of several threads that make each product of the same rows together, or null.

@@ -9,7 +9,7 @@ from math import prod
 
 import torch
 
-from openrnn.backends.cpu.plan import Assembly, strides_of
+from openrnn.backends.cpu.plan import Assembly, Factor, strides_of
 from openrnn.backends.cpu.runtime import pool
 from openrnn.ragged import Steps
 from openrnn.step.shape import concrete
@@ -30,16 +30,17 @@ class Words:
     strides: of the last two of each tensor in `wholes`, by its place.
     sums: for each sum over the rows the place of its result, and pairs of places: the second has
         the address of an array, which the first wants as well.
+    previous: of each factor that looks for its rows in the step before the state, and the places of
+        what that was before the first step, and at a reset.
 
     Args:
         assembly: what the kernel does.
-        saved: of the arrays that lie one behind the other in one tensor, the features before each:
-            of those given, and of those made.
+        together: of the arrays that lie one behind the other in one tensor, the features before
+            each: of those saved that are given, of those that are made, and of values that only
+            sums read.
     """
 
-    def __init__(
-        self, assembly: Assembly, saved: tuple[Mapping[str, int], Mapping[str, int]]
-    ) -> None:
+    def __init__(self, assembly: Assembly, together: tuple[Mapping[str, int], ...]) -> None:
         places = count(_HEADER)
         self.given = {label: next(places) for label in assembly.given}
         self.made = {label: next(places) for label in assembly.made}
@@ -47,21 +48,27 @@ class Words:
         initial, final, again = ([next(places) for _ in assembly.step.states] for _ in range(3))
         self.states = [*zip(initial, final, again, strict=True)]
         self.strides = {place: (next(places), next(places)) for place in self.wholes.values()}
-        self.saved_given, self.saved_made = (
+        self._together = self.saved_given, self.saved_made, self.handed_on = tuple(
             {of[label]: start for label, start in own.items() if label in of}
-            for of, own in zip((self.given, self.made), saved, strict=True)
+            for of, own in zip((self.given, self.made, self.made), together, strict=True)
         )
         arrays = self.given | {label: p for label, p in self.made.items() if is_value(label)}
         self.sums: list[tuple[int, list[tuple[int, int]]]] = []
+        self.previous: list[tuple[str, int, int]] = []
         fixed = dict[int, int]()
         for over in assembly.over_rows:
-            left, right, result, *others = (next(places) for _ in range(7))
-            read = [(right, arrays[over.right])]
-            if over.left is not None:
-                read.append((left, arrays[over.left]))
+            read = list[tuple[int, int]]()
+            for factor in (over.left, over.right):
+                place, how, before, at_reset = (next(places) for _ in range(4))
+                if factor is None:
+                    continue
+                read.append((place, arrays[factor.label]))
+                fixed[how] = _how(factor)
+                if factor.previous is not None:
+                    self.previous.append((factor.previous, before, at_reset))
+            result, *sizes = (next(places) for _ in range(3))
             self.sums.append((result, read))
-            users = bool(over.left and is_users(over.left)), is_users(over.right)
-            fixed.update(zip(others, (over.m, over.n, *users), strict=True))
+            fixed.update(zip(sizes, (over.m, over.n), strict=True))
         nodes = assembly.read()
         for label, place in self.wholes.items():
             strides = strides_of(concrete(nodes[label].shape, 0))
@@ -72,8 +79,8 @@ class Words:
     def blank(self, steps: Steps, reverse: bool, width: int, is_backward: bool) -> array[int]:
         """For these steps, without addresses.
 
-        In their place those of saved arrays have the bytes before them, of numbers of this width,
-        and strides are those of contiguous tensors.
+        In their place those of arrays in one tensor have the bytes before them, of numbers of this
+        width, and strides are those of contiguous tensors.
         """
         last = self._last
         if last is not None and last[0] is steps and last[1] == reverse:
@@ -81,12 +88,19 @@ class Words:
             renew(words)
             return words
         words = array("q", [*_header(steps, reverse, is_backward), *self._fixed])
-        for saved in (self.saved_given, self.saved_made):
-            for place, start in saved.items():
+        for places in self._together:
+            for place, start in places.items():
                 words[place] = start * steps.total * width
         if steps.ragged is None and steps.resets is None:  # the same object comes again
             self._last = steps, reverse, words[:]
         return words
+
+
+def _how(factor: Factor) -> int:
+    """How the rows of an array lie; see `Factor` in vectors.h."""
+    if factor.previous is not None:
+        return 2
+    return int(is_users(factor.label))
 
 
 def last_two(strides: tuple[int, ...]) -> tuple[int, int]:
