@@ -22,7 +22,7 @@ def gradient_of(cell: nn.Module) -> Gradient:
     spec, tensors = state_spec(cell, torch.zeros(1, 5)), dict(cell.named_parameters())
     graph = trace(cell, tensors, spec, 5, torch.float32, torch.device("cpu"))
     labels = [node.label for _, node in graph.inputs()]
-    return gradient(graph, ["h"], labels)
+    return gradient(graph, ["h", "y"], labels)
 
 
 class Twice(nn.Module):
@@ -52,6 +52,19 @@ class Exchanged(nn.Module):
         return b, torch.tanh(self.of_x(x) + self.of_a(a)) * b
 
 
+class Late(nn.Module):
+    """y sees h one step later, and no step sees y: the gradient of of_h needs no loop."""
+
+    state_sizes: ClassVar = {"y": H, "h": H}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(5, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.of_h(state[1]), torch.tanh(self.of_x(x))
+
+
 @pytest.mark.parametrize(
     ("cell", "numbers", "previous"),
     [
@@ -63,6 +76,7 @@ class Exchanged(nn.Module):
         (openrnn.cells.LayerNormRNNCell(5, H), 2 * H, {"h"}),
         (Twice(), 3 + H, set()),
         (Exchanged(), 2 * H, {"a"}),
+        (Late(), H, {"h"}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -76,7 +90,9 @@ def test_what_is_kept(cell: nn.Module, numbers: int, previous: set[str]) -> None
     assert all(node["made"] in {*kept, *made} for node in read)
 
 
-@pytest.mark.parametrize("cell", [Twice(), Exchanged()], ids=["Twice", "Exchanged"])
+@pytest.mark.parametrize(
+    "cell", [Twice(), Exchanged(), Late()], ids=lambda cell: type(cell).__name__
+)
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_of_unusual_cells(cell: nn.Module, backend: str, reverse: bool) -> None:
@@ -93,7 +109,8 @@ def test_gradients_of_unusual_cells(cell: nn.Module, backend: str, reverse: bool
         output, final = layer(x, given, **options)
         last = (final,) if count == 1 else final
         loss = output.sin().sum() + sum(s.cos().sum() for s in last)
-        results.append([output, *torch.autograd.grad(loss, [x, *state, *cell.parameters()])])
+        inputs = [x, *state, *cell.parameters()]
+        results.append([output, *torch.autograd.grad(loss, inputs, materialize_grads=True)])
     for eager, other in zip(*results, strict=True):
         torch.testing.assert_close(other, eager)
 

@@ -187,7 +187,8 @@ def _onward(graph: Graph) -> set[int]:
 
 def _assign(graph: Graph) -> list[str]:
     """The stage of each node."""
-    on_state = _on_state(graph)
+    # What a state was in the step before is known when all steps are done.
+    on_state = _on_state(graph) | depends_on(graph.nodes, (i for i, _ in graph.inputs("previous")))
     onward = _onward(graph)
     stage = []
     for index, node in enumerate(graph.nodes):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from openrnn.backends.cpu.lower import lower
-from openrnn.backends.cpu.phases import Phases, phases_of
+from openrnn.backends.cpu.phases import NOTHING, Phases, phases_of
 from openrnn.backends.cpu.plan import Assembly, Plan
 from openrnn.backends.cpu.rewrite import rewrite
 from openrnn.backends.cpu.runtime import HALF, REAL
@@ -25,10 +27,13 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     """
     dtype = _dtype(stages)
 
-    def plan(graph: Graph, name: str) -> Plan:
+    def plan(graph: Graph, name: str, summed: Collection[str] = (), read: Graph = NOTHING) -> Plan:
+        """What is summed is left for no one but who reads it."""
         labels = {label for label, _ in graph.outputs}
+        summed = labels.intersection(summed)
+        labels -= summed - {node.label for _, node in read.inputs()}
         given = {node.label for _, node in graph.inputs()}
-        return lower(rewrite(graph), dtype, {}, (), given | labels, name)
+        return lower(rewrite(graph), dtype, {}, (), given | labels, name, summed)
 
     def has_kernel(graph: Graph) -> bool:
         try:
@@ -43,16 +48,26 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     of_step = stages.wanted(states)
     of_outputs = [label for label, _ in phases.outputs.outputs]
     made = [*of_inputs, *of_step, *of_outputs]
-    arrays = [label for label in made if not is_value(label) or label in kept]
+    summed = phases.summed().intersection(made)
+    arrays = [label for label in made if not is_value(label) or label in kept - summed]
     sizes = {name: features(stages.next_state(name).shape) for name in stages.carried}
-    later = plan(phases.outputs, "outputs")
+    later = plan(phases.outputs, "outputs", summed)
     in_products = later.in_products()
     read = {*later.rows}
     # Arrays whose rows are read where they are: no chunk has them too.
     read -= {label for label in arrays if label in read and later.rows[label] not in in_products}
     chunked = {*filter(is_value, of_inputs), *(label for label in of_step if label in read)}
-    step = lower(rewrite(stages.recurrence), dtype, sizes, {*arrays} & {*of_step}, chunked, "step")
-    plans = plan(phases.inputs, "inputs"), step, later
+    of_loop = {*of_step}
+    step = lower(
+        rewrite(stages.recurrence),
+        dtype,
+        sizes,
+        of_loop & {*arrays},
+        chunked,
+        "step",
+        of_loop & summed,
+    )
+    plans = plan(phases.inputs, "inputs", summed, stages.recurrence), step, later
     from_inside = set(filter(is_value, made))
     given = dict.fromkeys(
         label for plan in plans for label in plan.rows if label not in from_inside
@@ -64,10 +79,11 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
     assembly = Assembly(
         *plans,
         given=list(given),
-        made=arrays,
+        made=[label for label in made if label in summed or label in arrays],
         wholes=wholes,
         any_layout={*wholes} - fixed,
         over_rows=phases.over_rows,
+        summed=summed,
     )
     return phases, assembly, dtype
 

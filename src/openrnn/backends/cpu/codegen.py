@@ -57,6 +57,14 @@ class _Source:
             if is_users(label) and buffer.kind != "chunk"
         ]
 
+        # Where threads that write no results have room for a row of them: numbers for those before.
+        sizes = {label: buffer.size for label, buffer in step.outputs.items()}
+        sizes |= {
+            label: buffer.size for plan in assembly.plans for label, buffer in plan.summed.items()
+        }
+        *starts, self.of_aside = accumulate(sizes.values(), initial=0)
+        self.aside = dict(zip(sizes, starts, strict=True))
+
     def _chunk(self, label: str, made: bool, size: int) -> None:
         name = f"chunk{len(self.chunks)}"
         self.chunks.setdefault((label, made), Buffer(name, "chunk", size))
@@ -75,7 +83,7 @@ class _Source:
             for label, buffer in plan.left.items()
             if label in assembly.made and label not in others
         }
-        return (read | written) - in_products
+        return (read | written | {*plan.summed.values()}) - in_products
 
     def lines(self) -> Iterator[str]:
         inputs, step, outputs = self.assembly.plans
@@ -95,14 +103,14 @@ class _Source:
         yield "  for (int64_t begin = 0, end; begin < call.steps; begin = end) {"
         yield "    const int64_t rows = take_steps(call, begin, first, count, most, &end);"
         if self.has_tables:
-            yield "    find_rows(call, begin, end, first, count, packed, users);"
-        if inputs.left:
+            yield "    find_rows(call, begin, end, first, count, packed, users, sequences);"
+        if inputs.items:
             yield "    // What does not depend on a state, for all rows of some steps."
             yield from indent(self._phase(inputs), 2)
         if step.items or step.states:
             yield "    // These steps."
             yield from indent(self._steps(), 2)
-        if outputs.left:
+        if outputs.items:
             yield "    // What no later step depends on, for all these rows."
             yield from indent(self._phase(outputs), 2)
         yield "  }"
@@ -131,7 +139,11 @@ class _Source:
             yield "int64_t* const same = reinterpret_cast<int64_t*>(memory);"
             yield "int64_t* const packed = same + most;"
             yield "int64_t* const users = packed + most;"
+            yield "int64_t* const sequences = users + most;"
             yield "for (int64_t r = 0; r < most; r++) same[r] = r;"
+        for plan in self.assembly.plans:
+            for label, buffer in plan.summed.items():
+                yield f"if (!aside) clear({self._array(label, True)}, first, count, {buffer.size});"
 
     def _inside(self, plan: Plan, rows: str) -> Iterator[str]:
         """The names of a plan's own buffers, and of what it is given without rows."""
@@ -154,9 +166,13 @@ class _Source:
         return next(
             buffers[label].size
             for plan in self.assembly.plans
-            for buffers in (plan.outputs, plan.left)
+            for buffers in (plan.outputs, plan.left, plan.summed)
             if label in buffers
         )
+
+    def _sum(self, label: str) -> str:
+        """Where the sums of all sequences are; who writes no results has all rows of these."""
+        return f"(aside ? aside + count * {self.aside[label]} : {self._array(label, True)})"
 
     def _array(self, label: str, made: bool) -> str:
         """The array of all rows that is given or made."""
@@ -190,6 +206,9 @@ class _Source:
                 yield from indent(self._in_place(label, buffer, "", array, chunk))
                 continue
             yield f"  real* const {buffer.name} = {chunk};  // {label!a}"
+        for label, buffer in plan.summed.items():
+            yield f"  real* const {buffer.name} = {self._sum(label)};  // {label!a}, all steps"
+            yield f"  const int64_t* const {buffer.name}_at = sequences;"
         yield from indent(items(plan, self.first_weight[plan.name], in_place))
         for label, buffer in plan.left.items():
             if label in self.assembly.made and buffer not in in_place:
@@ -229,17 +248,19 @@ class _Source:
                 yield f"  if (call.between) gather({self._one_step(label, buffer, False)});"
                 where = f"call.between ? own_{buffer.name} : {where}"
             yield f"  const real* const {buffer.name} = {where};  // {label!a}"
-        sizes = accumulate((buffer.size for buffer in plan.outputs.values()), initial=0)
-        for (label, buffer), before in zip(plan.outputs.items(), sizes, strict=False):
+        for label, buffer in plan.outputs.items():
             where = f"{self._array(label, True)} + at * {buffer.size}"
             if (label, buffer) in self.own:
                 where = f"call.between ? own_{buffer.name} : {where}"
-            instead = f"aside + count * {before}"
+            instead = f"aside + count * {self.aside[label]}"
             if label in self.read_in_place:  # of all steps of a chunk
                 instead = f"{self.chunks[label, True].name} + done * {buffer.size}"
             yield f"  real* const {buffer.name} = aside ? {instead} : {where};  // {label!a}"
         for label, buffer in plan.left.items():
             yield f"  real* const {buffer.name} = {self._chunk_rows(label, buffer)};  // {label!a}"
+        for label, buffer in plan.summed.items():
+            where = f"{self._sum(label)} + first * {buffer.size}"
+            yield f"  real* const {buffer.name} = {where};  // {label!a}, all steps"
         yield from indent(items(plan, self.first_weight[plan.name]))
         for label, buffer in plan.outputs.items():
             if (label, buffer) in self.own:
@@ -322,7 +343,7 @@ class _Source:
         of_row = _padded([*step.scratch, *states, *(buffer for _, buffer in self.own)])
         of_chunk = _padded([*self.chunks.values(), *inputs.scratch, *outputs.scratch])
         if self.has_tables:
-            of_chunk += " + 3 * sizeof(int64_t) / sizeof(real)"
+            of_chunk += " + 4 * sizeof(int64_t) / sizeof(real)"
         counts = ", ".join(
             str(len(found))
             for found in (
@@ -348,8 +369,7 @@ class _Source:
         of_states = ", ".join([*(str(now.size) for now, _ in step.states.values()), "0"])
         yield f"static const int64_t state_sizes[] = {{{of_states}}};"
         made = f"{len(weights)}, weights, {len(vectors)}, vectors, outputs, state_sizes"
-        aside = sum(buffer.size for buffer in step.outputs.values())
-        fields = f"run_rows, {of_row}, {of_chunk}, {aside}, {counts}, {made}"
+        fields = f"run_rows, {of_row}, {of_chunk}, {self.of_aside}, {counts}, {made}"
         yield f'extern "C" const Kernel kernel = {{{fields}}};'
 
 

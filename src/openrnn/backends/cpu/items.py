@@ -173,10 +173,13 @@ class _Items:
             value = f"to_number({name})" if is_bool else name
             where = self._address(access, groups, last)
             stride = access.strides[last.stop - 1] if len(last) else 1
-            if stride == 1:
-                yield f"store(width, {where} + j, {value});"
+            if stride != 1:
+                where, value = f"{where} + j * {stride}, {stride}", value
             else:
-                yield f"store(width, {where} + j * {stride}, {stride}, {value});"
+                where = f"{where} + j"
+            if access.buffer.kind == "sum":
+                value = f"load(width, {where}) + {value}"
+            yield f"store(width, {where}, {value});"
 
     def _operand(self, operand: Operand, groups: list[range], last: range) -> str:
         value = operand.value
@@ -325,7 +328,8 @@ def _row(buffer: Buffer) -> str:
     """How far apart two rows of a buffer are."""
     if buffer.kind in _WITHOUT_ROWS:
         return "0"
-    return str(buffer.size) if buffer.kind in ("rows", "output") else f"padded({buffer.size})"
+    is_array = buffer.kind in ("rows", "output", "sum")
+    return str(buffer.size) if is_array else f"padded({buffer.size})"
 
 
 def number(value: float) -> str:

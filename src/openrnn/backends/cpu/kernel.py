@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +15,16 @@ from openrnn.backends.cpu import buffers, build
 from openrnn.backends.cpu.assemble import assemble
 from openrnn.backends.cpu.codegen import generate
 from openrnn.backends.cpu.runtime import empty, matmul, runtime
-from openrnn.backends.cpu.words import IS_PACKED, PACKED, Words, last_two, renew
+from openrnn.backends.cpu.words import (
+    IS_PACKED,
+    PACKED,
+    Bundle,
+    Words,
+    features_of,
+    last_two,
+    renew,
+    starts,
+)
 from openrnn.backends.stepwise import (
     INITIAL,
     RESET,
@@ -32,9 +40,7 @@ from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
 from openrnn.step.split import Stages, is_users, is_value
 
-# Values that are kept for the gradient in one tensor, one behind the other: labels and features.
-Bundle = tuple[tuple[str, int], ...]
-_BUNDLE = "saved"  # its label
+_BUNDLE = "saved"  # the label of what is kept for the gradient, in one tensor
 
 
 def source(stages: Stages, states: tuple[str, ...]) -> str:
@@ -70,14 +76,14 @@ class Kernel:
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
             for plan in assembly.plans
-            for label, buffer in (plan.left | plan.outputs).items()
+            for label, buffer in (plan.left | plan.outputs | plan.summed).items()
         }
         self.bundle: Bundle = tuple(
             (label, results[label][0]) for label in assembly.made if label.startswith("saved.")
         )
         self.saved += (_BUNDLE,) if self.bundle else ()
-        self._bundled = sum(size for _, size in self.bundle)
-        before, starts = _starts(self.bundle), _starts(bundle)
+        self._bundled = features_of(self.bundle)
+        before = starts(bundle)
         # What torch reads, by the label of the array; some graphs look for rows in the step before.
         for_torch = {
             node["made"] if node["kind"] == "previous" else node.label: node
@@ -85,28 +91,31 @@ class Kernel:
             for _, node in graph.inputs()
         }
         self._for_torch = [
-            (label, starts[label], features(node.shape), _spread(node, self._dtype))
+            (label, before[label], features(node.shape), _spread(node, self._dtype))
             for label, node in for_torch.items()
-            if label in starts
+            if label in before
         ]
         self._look_back = [graph for graph in in_torch if any(graph.inputs("previous"))]
         # Of what is handed on, all that torch does not read is in one tensor as well.
-        summed = [label for label in assembly.made if is_value(label) and label not in for_torch]
-        handed_on = _starts(tuple((label, results[label][0]) for label in summed))
-        self._handed_on = sum(results[label][0] for label in summed)
-        self.words = words = Words(assembly, (starts, before, handed_on))
+        of_sums = [label for label in assembly.made if is_value(label) and label not in for_torch]
+        of_rows, of_sequences = (
+            tuple((label, results[label][0]) for label in of_sums if label in group)
+            for group in ({*of_sums} - assembly.summed, assembly.summed)
+        )
+        self.words = words = Words(assembly, (bundle, self.bundle), (of_rows, of_sequences))
+        together = {label for label, _ in (*self.bundle, *of_rows, *of_sequences)}
         nodes = assembly.read()
         # Arrays that are tensors of their own, and those that are parts of a bundle: see `Words`.
         self.reads = [
             # What no loop reads is (B, features), for a sum over the rows.
             (place, label, _fold(nodes[label].shape) if label in nodes else None)
             for label, place in words.given.items()
-            if label not in starts
+            if label not in before
         ]
         self.writes = [
             (place, label, results[label][0], is_users(label), is_value(label))
             for label, place in words.made.items()
-            if label not in before and label not in handed_on
+            if label not in together
         ]
         # The user's arrays are read by the loops alone, row by row.
         in_order = [
@@ -132,9 +141,7 @@ class Kernel:
         self._spread = {
             label: spread
             for label in assembly.made
-            if (spread := _spread(results[label][1], self._dtype))
-            and label not in before
-            and label not in handed_on
+            if label not in together and (spread := _spread(results[label][1], self._dtype))
         }
         self._sums = [
             (*places, over.label, over.shape)
@@ -190,8 +197,8 @@ class Kernel:
             saved = results[_BUNDLE].data_ptr()
             for place in words_of.saved_made:
                 words[place] += saved
-        if self._handed_on:
-            tensor = buffers.empty(total, self._handed_on, dtype)
+        if words_of.handed_on:
+            tensor = buffers.empty(1, words_of.handed_on_by(steps), dtype)
             held.append(tensor)
             handed_on = tensor.data_ptr()
             for place in words_of.handed_on:
@@ -349,12 +356,6 @@ class Standing:
         self._kernel._run(place, self._kernel._kernel)
         self._turn ^= 1
         return result
-
-
-def _starts(bundle: Bundle) -> dict[str, int]:
-    """For each value of a bundle the features of those before it."""
-    starts = accumulate((size for _, size in bundle), initial=0)
-    return {label: start for (label, _), start in zip(bundle, starts, strict=False)}
 
 
 def _plain(tensor: Any, dtype: torch.dtype, any_layout: bool = False) -> Any:

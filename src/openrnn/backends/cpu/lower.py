@@ -46,6 +46,7 @@ def lower(
     arrays: Collection[str],
     chunked: Collection[str],
     name: str,
+    summed: Collection[str] = (),
 ) -> Plan:
     """The plan of a graph that computes in this dtype.
 
@@ -58,6 +59,7 @@ def lower(
         chunked: the inputs that come from, and the outputs that go into, a buffer of the kernel's
             own, with the rows of some steps.
         name: of the plan: names that are known everywhere in a kernel start with it.
+        summed: the outputs that are added up over all steps, each row to that of its sequence.
 
     Raises:
         BackendError: it computes in other dtypes too, or multiplies in a way that has no kernel.
@@ -66,7 +68,7 @@ def lower(
     for place, (state, size) in enumerate(states.items()):
         now = Buffer(f"state{place}", "state", size)
         plan.states[state] = now, Buffer(f"next{place}", "next", size)
-    _Lowering(plan, dtype, arrays, chunked)
+    _Lowering(plan, dtype, arrays, chunked, summed)
     return plan
 
 
@@ -74,9 +76,15 @@ class _Lowering:
     """Fills a plan that has its graph and its states."""
 
     def __init__(
-        self, plan: Plan, dtype: torch.dtype, arrays: Collection[str], chunked: Collection[str]
+        self,
+        plan: Plan,
+        dtype: torch.dtype,
+        arrays: Collection[str],
+        chunked: Collection[str],
+        summed: Collection[str],
     ) -> None:
-        self.plan, self.dtype, self._arrays, self._chunked = plan, dtype, arrays, chunked
+        self.plan, self.dtype = plan, dtype
+        self._arrays, self._chunked, self._summed = arrays, chunked, summed
         self.graph = graph = plan.graph
         self._dims = [row_dims(node.shape) for node in graph.nodes]
         self._home: dict[int, Access] = {}  # where a value is stored
@@ -285,6 +293,9 @@ class _Lowering:
             if label in self._chunked:
                 self.plan.left[label] = Buffer(f"left{len(self.plan.left)}", "chunk", size)
                 self._put(index, self.plan.left[label])
+            if label in self._summed:
+                self.plan.summed[label] = Buffer(f"sum{len(self.plan.summed)}", "sum", size)
+                self._put(index, self.plan.summed[label])
         stored = {
             self._walks[i][0]
             for index in range(len(self.graph.nodes))
@@ -317,7 +328,7 @@ class _Lowering:
             base = self._walks[index][0]
             level = 0 if self._kinds[base] == "given" else self._levels[base] + 1
             self._copies.append((level, index, target, dims))
-        elif index not in self._home:
+        elif index not in self._home and buffer.kind != "sum":
             self._home[index] = target
         elif self._kinds[index] == "elementwise":
             self._more[index].append(target)

@@ -13,7 +13,7 @@ from openrnn.backends.cpu.plan import Factor, OverRows
 from openrnn.step import ops
 from openrnn.step.graph import Builder, Graph, Node, Value, depends_on
 from openrnn.step.shape import Batch, batch_dim
-from openrnn.step.split import Stages
+from openrnn.step.split import Stages, is_value
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class Phases:
             reads |= {node.label for _, node in graph.inputs("value")}
             reads |= {node["made"] for _, node in graph.inputs("previous")}
         return reads
+
+    def summed(self) -> set[str]:
+        """What has rows for no other end than to be added up: the loop can do so as it goes."""
+        alone, others = set[str](), set[str]()
+        for over in self.over_rows:
+            is_alone = over.left is None and over.right.previous is None
+            (alone if is_alone else others).update(factor.label for factor in over.factors)
+        for graph in (self.after, self.later):
+            others |= {node.label for _, node in graph.inputs()}
+            others |= {node["made"] for _, node in graph.inputs("previous")}
+        return {*filter(is_value, alone - others)}
 
 
 NOTHING = Graph((), ())

@@ -18,7 +18,8 @@ class Buffer:
     """An array: its name in C++, where it lives, and how many numbers it has for a row."""
 
     name: str
-    kind: str  # "rows", "whole", "table", "state", "output", "next", "scratch", "chunk" or "once"
+    # "rows", "whole", "table", "state", "output", "sum", "next", "scratch", "chunk" or "once"
+    kind: str
     size: int
 
 
@@ -129,6 +130,7 @@ class Plan:
     vectors: list[tuple[str, ...]] = field(default_factory=list)  # sums of wholes, made once
     outputs: dict[str, Buffer] = field(default_factory=dict)  # what all rows are wanted of
     left: dict[str, Buffer] = field(default_factory=dict)  # what is left for those that come later
+    summed: dict[str, Buffer] = field(default_factory=dict)  # what all steps add up, row by row
     states: dict[str, tuple[Buffer, Buffer]] = field(default_factory=dict)  # now, and next
     tables: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scratch: list[Buffer] = field(default_factory=list)
@@ -192,10 +194,11 @@ class Assembly:
     step: Plan
     outputs: Plan
     given: list[str]  # arrays of all rows, by label
-    made: list[str]
+    made: list[str]  # those of `summed` have a row for each sequence
     wholes: list[str]  # arrays without rows
     any_layout: set[str]  # those that may lie in memory in any way
     over_rows: tuple[OverRows, ...]
+    summed: set[str]
 
     @property
     def plans(self) -> tuple[Plan, Plan, Plan]:

@@ -594,12 +594,17 @@ int64_t first_row(const Call& call, int64_t total, int64_t block, int64_t blocks
   return low;
 }
 
+// Of the steps that have the most.
+int64_t most_rows(const Call& call) {
+  const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
+  return begin > end ? begin : end;
+}
+
 // Packs the weights, unless they are, and splits the batch into blocks of rows, each of which one
 // thread runs through all steps. No row's result depends on which block it is in.
 void run_steps(const Call& call, const Kernel* kernel, real* packed, bool is_packed) {
   if (call.steps == 0) return;
-  const int64_t begin = call.sizes[0], end = call.sizes[call.steps - 1];
-  const int64_t total = begin > end ? begin : end;
+  const int64_t total = most_rows(call);
   if (total == 0) return;
   Memory own(packed ? 0 : size_of_packed(*kernel));
   const std::vector<const real*> weights =
@@ -654,7 +659,8 @@ struct FactorRows {
   Depths depths;
   FactorRows(const Call& call, const Factor& factor, int64_t rows, int64_t size)
       : depths{factor.array, size, nullptr} {
-    if (factor.how == kPacked || (factor.how == kUsers && call.between == 0)) return;
+    if (factor.how == kPacked || factor.how == kSummed) return;
+    if (factor.how == kUsers && call.between == 0) return;
     table.resize(rows), zeros.resize(size);
     auto state = [&](const real* of, int64_t row) {
       return of != nullptr ? of + state_row(call, row) * size : zeros.data();
@@ -682,7 +688,9 @@ struct FactorRows {
 bool packs_left(const OverRows& sum) { return sum.m >= sum.n; }
 
 // A sum over the rows. Where the one of the array that is packed is wanted as well, it goes to `sums`.
-void sum_rows(const Call& call, int64_t rows, const OverRows& sum, real* sums) {
+void sum_rows(const Call& call, const OverRows& sum, real* sums) {
+  const int64_t all = call.offsets[call.steps];
+  const int64_t rows = sum.right.how == kSummed && all > 0 ? most_rows(call) : all;
   if (rows == 0) {
     std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
     return;
@@ -726,11 +734,11 @@ void sum_all(const Call& call, const Kernel& kernel) {
       if (sums != nullptr || is_made[j] || sum.left.array != nullptr || !is_same) continue;
       sums = sum.result, is_made[j] = true;
     }
-    sum_rows(call, rows, product, sums);
+    sum_rows(call, product, sums);
   }
   for (int64_t i = 0; i < kernel.sums; i++)
     if (call.over_rows[i].left.array == nullptr && !is_made[i])
-      sum_rows(call, rows, call.over_rows[i], nullptr);
+      sum_rows(call, call.over_rows[i], nullptr);
 }
 
 }  // namespace

@@ -288,7 +288,8 @@ typedef int (*PoolSize)();  // how many there are, asked by one of them: omp_get
 
 // An array whose rows go into a sum. Those of a state may be asked for as the step before left them:
 // the row of that step counts, where a sequence begins `initial`, and at a reset `again`.
-enum How : int64_t { kPacked, kUsers, kPrevious };
+// One that the steps have added up has a row for each sequence.
+enum How : int64_t { kPacked, kUsers, kPrevious, kSummed };
 struct Factor {
   const real* array;
   How how;
@@ -452,16 +453,23 @@ inline int64_t take_steps(const Call& call, int64_t begin, int64_t first, int64_
   return rows;
 }
 
-// Where the rows of some steps, in the order of the loop, are in packed arrays and in the user's.
+// Where the rows of some steps, in the order of the loop, are in packed arrays and in the user's, and
+// which sequence's they are.
 inline void find_rows(const Call& call, int64_t begin, int64_t end, int64_t first, int64_t count,
-                      int64_t* packed, int64_t* users) {
+                      int64_t* packed, int64_t* users, int64_t* sequences) {
   for (int64_t i = begin; i < end; i++) {
     const int64_t step = step_of(call, i), rows = rows_at(call, i, first, count);
-    for (int64_t r = first; r < first + rows; r++, packed++, users++) {
-      *packed = place(call, step, r, false);
-      *users = place(call, step, r, true);
+    for (int64_t r = first; r < first + rows; r++) {
+      *packed++ = place(call, step, r, false);
+      *users++ = place(call, step, r, true);
+      *sequences++ = r;
     }
   }
+}
+
+// Rows of sums before the first step.
+INLINE void clear(real* sums, int64_t first, int64_t count, int64_t size) {
+  __builtin_memset(sums + first * size, 0, count * size * sizeof(real));
 }
 
 // Brings the rows of some steps together, `between` numbers apart, in the order of the loop.

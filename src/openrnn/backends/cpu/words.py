@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Collection
+from itertools import accumulate, count
 from math import prod
 
 import torch
@@ -22,6 +22,20 @@ from openrnn.step.split import is_users, is_value
 _HEADER, _THREADS, _POOL, PACKED, IS_PACKED = 16, 2, 3, 7, 8
 
 
+# Arrays that lie in one tensor, one behind the other: labels and features.
+Bundle = tuple[tuple[str, int], ...]
+
+
+def starts(bundle: Bundle) -> dict[str, int]:
+    """For each of these arrays the features of those before it."""
+    found = accumulate((size for _, size in bundle), initial=0)
+    return {label: start for (label, _), start in zip(bundle, found, strict=False)}
+
+
+def features_of(bundle: Bundle) -> int:
+    return sum(size for _, size in bundle)
+
+
 class Words:
     """The places of all that a kernel is told.
 
@@ -35,12 +49,14 @@ class Words:
 
     Args:
         assembly: what the kernel does.
-        together: of the arrays that lie one behind the other in one tensor, the features before
-            each: of those saved that are given, of those that are made, and of values that only
-            sums read.
+        saved: those kept for the gradient, of those given, and of those made.
+        handed_on: values that only sums over the rows read: those with all rows, and behind them
+            those that the steps have added up.
     """
 
-    def __init__(self, assembly: Assembly, together: tuple[Mapping[str, int], ...]) -> None:
+    def __init__(
+        self, assembly: Assembly, saved: tuple[Bundle, Bundle], handed_on: tuple[Bundle, Bundle]
+    ) -> None:
         places = count(_HEADER)
         self.given = {label: next(places) for label in assembly.given}
         self.made = {label: next(places) for label in assembly.made}
@@ -48,10 +64,14 @@ class Words:
         initial, final, again = ([next(places) for _ in assembly.step.states] for _ in range(3))
         self.states = [*zip(initial, final, again, strict=True)]
         self.strides = {place: (next(places), next(places)) for place in self.wholes.values()}
-        self._together = self.saved_given, self.saved_made, self.handed_on = tuple(
-            {of[label]: start for label, start in own.items() if label in of}
-            for of, own in zip((self.given, self.made, self.made), together, strict=True)
+        self.saved_given, self.saved_made, self._with_rows, self._summed = (
+            {of[label]: start for label, start in starts(bundle).items() if label in of}
+            for of, bundle in zip(
+                (self.given, self.made, self.made, self.made), (*saved, *handed_on), strict=True
+            )
         )
+        self._of_rows, self._of_sequences = map(features_of, handed_on)
+        self.handed_on = (*self._with_rows, *self._summed)
         arrays = self.given | {label: p for label, p in self.made.items() if is_value(label)}
         self.sums: list[tuple[int, list[tuple[int, int]]]] = []
         self.previous: list[tuple[str, int, int]] = []
@@ -63,7 +83,7 @@ class Words:
                 if factor is None:
                     continue
                 read.append((place, arrays[factor.label]))
-                fixed[how] = _how(factor)
+                fixed[how] = _how(factor, assembly.summed)
                 if factor.previous is not None:
                     self.previous.append((factor.previous, before, at_reset))
             result, *sizes = (next(places) for _ in range(3))
@@ -75,6 +95,10 @@ class Words:
             fixed.update(zip(self.strides[place], last_two(strides), strict=True))
         self._fixed = [fixed.get(place, 0) for place in range(_HEADER, next(places))]
         self._last: tuple[Steps, bool, array[int]] | None = None
+
+    def handed_on_by(self, steps: Steps) -> int:
+        """How many numbers are handed on to sums over the rows."""
+        return self._of_rows * steps.total + self._of_sequences * steps.most
 
     def blank(self, steps: Steps, reverse: bool, width: int, is_backward: bool) -> array[int]:
         """For these steps, without addresses.
@@ -88,19 +112,21 @@ class Words:
             renew(words)
             return words
         words = array("q", [*_header(steps, reverse, is_backward), *self._fixed])
-        for places in self._together:
+        for places in (self.saved_given, self.saved_made, self._with_rows):
             for place, start in places.items():
                 words[place] = start * steps.total * width
+        for place, start in self._summed.items():
+            words[place] = (self._of_rows * steps.total + start * steps.most) * width
         if steps.ragged is None and steps.resets is None:  # the same object comes again
             self._last = steps, reverse, words[:]
         return words
 
 
-def _how(factor: Factor) -> int:
+def _how(factor: Factor, summed: Collection[str]) -> int:
     """How the rows of an array lie; see `Factor` in vectors.h."""
-    if factor.previous is not None:
-        return 2
-    return int(is_users(factor.label))
+    if factor.label in summed:
+        return 3
+    return 2 if factor.previous is not None else int(is_users(factor.label))
 
 
 def last_two(strides: tuple[int, ...]) -> tuple[int, int]:
