@@ -25,9 +25,15 @@ shaped = torch.ops.aten._unsafe_view.default
 
 
 @lru_cache(maxsize=32)
-def _like_steps(count: int, rows: int, state_shape: tuple[int, ...]) -> Steps:
+def like_steps(count: int, rows: int, state_shape: tuple[int, ...]) -> Steps:
     """Of a batch whose sequences are of one length: the same object for the same numbers."""
     return Steps([rows] * count, None, (count, rows), state_shape)
+
+
+def apart(data: Tensor) -> Tensor:
+    """What a layer gives: no view, where that matters; see `shaped`."""
+    is_view = not torch.compiler.is_compiling() and data._is_view()
+    return shaped(data, data.shape) if is_view and data.requires_grad else data
 
 
 @dataclass(eq=False, slots=True)  # not frozen, which is four times slower to make
@@ -154,7 +160,7 @@ class Sequence:
     def steps(self) -> Steps:
         """The rows at each time step; the same object for dense batches of the same size."""
         if self.ragged is None:
-            return _like_steps(*self.data.shape[:2], self.state_shape)
+            return like_steps(*self.data.shape[:2], self.state_shape)
         return Steps(self.ragged.sizes, self.ragged, (self.data.size(0),), self.state_shape)
 
     def loop_resets(self, reverse: bool) -> Tensor | None:
@@ -242,9 +248,7 @@ class Sequence:
             data = data.view(*self.shape, data.size(-1))
         elif self.batch_first:
             data = data.transpose(0, 1)
-        data = data if self.batched else data.squeeze(1)
-        is_view = not torch.compiler.is_compiling() and data._is_view()
-        return shaped(data, data.shape) if is_view and data.requires_grad else data
+        return apart(data if self.batched else data.squeeze(1))
 
     def write_states(self) -> Tensor:
         """The data as the states of all steps: (T, B, features), (T, features) without a batch."""

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from openrnn import backends
 from openrnn.backends.checkpoint import check_checkpoint
-from openrnn.binding import is_parametrized
+from openrnn.binding import Parameters, is_parametrized
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.base import Cell
 from openrnn.errors import ArgumentError, ArgumentTypeError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import check_bool
+from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link
 from openrnn.layers.torchlayer import TorchLayer, pairs
@@ -181,6 +182,9 @@ class DropIn(nn.RNNBase, TorchLayer):
             for cell in cells:
                 cell["weight_hh"] = F.dropout(cell["weight_hh"], self.weight_drop)
         return pairs(cells) if self.bidirectional else cells
+
+    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
+        return None if self.training and self.weight_drop else super().alone()
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         # What is drawn for a call is not for many.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from openrnn.errors import ArgumentError, ArgumentTypeError, StateError
+from openrnn.layers.repeat import remember, repeated
 from openrnn.layers.stream import Link, Stream
 from openrnn.sequence import Sequence
+
+if TYPE_CHECKING:
+    from openrnn.binding import Parameters
+    from openrnn.layers.recurrent import Recurrent
 
 
 class Scanned(NamedTuple):
@@ -67,16 +73,22 @@ class Layer(nn.Module, ABC):
             ArgumentError: lengths below 0 or above T; reset_to without reset.
             ArgumentTypeError: lengths that are not integers, or a reset that is not bool.
         """
+        is_plain = lengths is None and reset is None and reset_to is None and return_states is False
+        is_plain = is_plain and not torch.compiler.is_compiling()
+        if is_plain and (found := repeated(self, input, state)) is not None:
+            return found
         owner = type(self).__name__
         sequence = Sequence.read(
             input, batch_first=self.batch_first, owner=owner, lengths=lengths, reset=reset
         )
         check_reset_to(owner, reset, reset_to)
         check_bool("return_states", return_states)
-        output, state, states = self.scan(sequence, state, reset_to=reset_to, every=return_states)
+        output, last, states = self.scan(sequence, state, reset_to=reset_to, every=return_states)
+        if is_plain:
+            remember(self, input, state)
         if return_states:
-            return output.write(), state, states
-        return output.write(), state
+            return output.write(), last, states
+        return output.write(), last
 
     def stream(self, batch_size: int = 1, state: Any = None) -> Stream:
         """The layer, to be fed step by step, in inference: see `Stream`.
@@ -93,6 +105,13 @@ class Layer(nn.Module, ABC):
         Args:
             like: an input of a step, (B, I).
             parameters: as in `scan`.
+        """
+        return None
+
+    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
+        """The layer over the one cell that does all the work, and what it is lent.
+
+        None where more is to be done, at each call, than to run that cell.
         """
         return None
 

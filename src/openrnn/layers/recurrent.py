@@ -155,10 +155,20 @@ class Recurrent(Layer):
             states = spec.wrap(tuple(sequence.with_data(data).write_states() for data in rows))
         return Scanned(output, spec.wrap(final), states)
 
-    def link(self, like: Tensor, parameters: Parameters | None = None) -> Link | None:
-        if self._spec is None or self._spec[0] is not self.cell:
+    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
+        if self.checkpoint is not None or self.initial_names or isinstance(self.cell, Int8Cell):
             return None
-        spec = self._spec[1]
+        return (self, None) if self.backend in ("auto", "cpu") else None
+
+    @property
+    def known_spec(self) -> StateSpec | None:
+        """What the states of the cell are, once that was found out."""
+        return self._spec[1] if self._spec is not None and self._spec[0] is self.cell else None
+
+    def link(self, like: Tensor, parameters: Parameters | None = None) -> Link | None:
+        spec = self.known_spec
+        if spec is None:
+            return None
         stepper = backends.stepper(self.backend, self.cell, parameters, spec, like)
         return None if stepper is None else _Link(self, spec, like, stepper)
 
@@ -166,8 +176,8 @@ class Recurrent(Layer):
         """What the cell's states are."""
         if torch.compiler.is_compiling():  # a layer that changes by a call would be compiled again
             spec = compiled.spec_of(cell, sequence.data)
-        elif self._spec is not None and self._spec[0] is cell:
-            spec = self._spec[1]
+        elif (last := self.known_spec) is not None:
+            spec = last
         else:
             try:
                 spec = state_spec(cell, sequence.data)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from openrnn.backends.backend import States, Stepper
+from openrnn.binding import Parameters
 from openrnn.errors import ShapeError
 from openrnn.layers.hooks import has_hooks
 from openrnn.layers.layer import Layer, Scanned
@@ -109,6 +110,12 @@ class TorchLayer(Layer):
             return None
         layer = next(iter(self.stack.layers))
         return layer if type(layer) is Recurrent and not has_hooks(layer) else None
+
+    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
+        found = None if self.learn_initial_state else self._alone()
+        if found is None or found.alone() is None:
+            return None
+        return found, self.lend(drop=self.training)[0]
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         link = self.stack.link(like, parameters or self.lend())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from operator import is_
@@ -27,15 +27,22 @@ class Glance:
     def __init__(self) -> None:
         self._contents: list[Iterable[Any]] = [_END]
         self._held: list[Any] = [*_END]  # what they held, one after the other
+        self._empty: list[Any] = []  # containers that held nothing, most of them of hooks
 
     @classmethod
-    def at(cls, module: nn.Module, *, classes: bool = True) -> Glance | None:
+    def at(
+        cls, module: nn.Module, *, classes: bool = True, beside: Iterable[nn.Module] = ()
+    ) -> Glance | None:
         """A glance at a module, or None if it holds what may change unseen.
 
-        `classes`: and at its classes, whose methods may be replaced.
+        Args:
+            module: the module.
+            classes: and at its classes, whose methods may be replaced.
+            beside: modules that are looked at as well, but not their classes.
         """
         glance = cls()
-        for part in module.modules():
+        parts = (part for whole in (module, *beside) for part in whole.modules())
+        for part in dict.fromkeys(parts):
             for name, value in part.__dict__.items():
                 if name != "_modules" and not glance._look(value):
                     return None
@@ -50,10 +57,14 @@ class Glance:
 
     def is_unchanged(self) -> bool:
         # What was added or taken away shifts the rest, up to the end, which is there once.
-        return all(map(is_, chain.from_iterable(self._contents), self._held))
+        held = map(is_, chain.from_iterable(self._contents), self._held)
+        return not any(self._empty) and all(held)
 
-    def _note(self, contents: Iterable[Any]) -> None:
+    def _note(self, contents: Collection[Any]) -> None:
         """Takes a container, or a view of one, that can be looked at again."""
+        if not contents:
+            self._empty.append(contents)
+            return
         self._contents.insert(-1, contents)
         self._held[-1:-1] = contents
 
@@ -64,6 +75,9 @@ class Glance:
             self._note(value)
             return True
         if kind in (dict, OrderedDict):
+            if not value:
+                self._note(value)
+                return True
             self._note(value.values())
             self._note(value.keys())
             return all(map(self._look, value.values()))

@@ -1,0 +1,185 @@
+"""A plain call of a layer that is as it was: what was found out for the last one holds still.
+
+To find out what a call needs takes as long as a small layer's work: checks, the cell's program,
+what runs it. A call is plain if it is of a tensor with a batch, of no lengths and no resets, and
+one cell does all the work in a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from openrnn import backends
+from openrnn.autograd import call, in_transform
+from openrnn.backends import cpu, staged
+from openrnn.backends.memory import check_memory
+from openrnn.binding import Parameters, has_global_hooks, is_parametrized
+from openrnn.errors import BackendError, CellError
+from openrnn.sequence import apart, like_steps
+from openrnn.step.glance import Glance
+from openrnn.step.program import program_of
+
+if TYPE_CHECKING:
+    from openrnn.layers.layer import Layer
+    from openrnn.layers.recurrent import Recurrent
+
+_CPU = torch.device("cpu")
+_PATIENCE = 8  # how often in a row one is made in vain before it is tried more seldom
+
+
+class Repeat:
+    """Plain calls of one layer, while this shows it unchanged.
+
+    Args:
+        layer: the layer.
+        alone: the layer over its one cell, it itself perhaps, after a call like those to come.
+        parameters: what that is lent, or None.
+        input: of that call.
+
+    Raises:
+        BackendError, CellError: calls of this layer are never plain.
+    """
+
+    def __init__(
+        self, layer: Layer, alone: Recurrent, parameters: Parameters | None, input: Tensor
+    ) -> None:
+        cell, known = alone.cell, alone.known_spec
+        glance = Glance.at(cell, beside=(layer, alone))
+        if known is None or known.sizes is None:
+            raise CellError("what its states are is not known without one")
+        if glance is None or is_parametrized(layer) or is_parametrized(alone):
+            raise CellError("it holds what may change unseen")
+        self._glance = glance
+        self._features, self._dtype = input.size(2), input.dtype
+        self._program, tensors = program_of(
+            cell, parameters, known, self._features, self._dtype, _CPU
+        )
+        self._names, self._tensors = tuple(tensors), tuple(tensors.values())
+        check_memory(type(cell).__name__, self._tensors, _CPU)
+        self._kinds = self._kinds_now()
+        self._spec, self._sizes = known, known.sizes
+        self._lead = () if alone is layer else (1,)  # of a state of torch's form
+        self._none = (None,) * len(known.sizes)
+        self._name, self._run = alone.backend, backends.BACKENDS[alone.backend]
+        self._batch_first, self._reverse = layer.batch_first, alone.reverse
+        # By what gradients are wanted: None where another way has to be taken.
+        self._prepared: dict[tuple[bool, ...], staged.Prepared | None] = {}
+
+    def holds(self, input: Any) -> bool:
+        """Whether a call of this input is plain, and the layer as it was."""
+        return (
+            type(input) is Tensor
+            and input.dim() == 3
+            and input.size(2) == self._features
+            and input.dtype == self._dtype
+            and input.is_cpu
+            and backends.resolve(self._name) is self._run
+            and not in_transform(_CPU)
+            and not has_global_hooks()
+            and self._glance.is_unchanged()
+            and self._kinds_now() == self._kinds
+        )
+
+    def __call__(self, input: Tensor, state: Any, *, learn: bool = False) -> Any:
+        """What the layer gives, or None if that is not known from a call like it.
+
+        `learn`: find it out, and call nothing.
+        """
+        shape = input.shape
+        steps, batch = (shape[1], shape[0]) if self._batch_first else (shape[0], shape[1])
+        state_shape = (*self._lead, batch)
+        initial = self._none if state is None else self._read(state, state_shape)
+        if initial is None or steps == 0:
+            return None
+        data = input.transpose(0, 1) if self._batch_first else input
+        inputs = [data, *initial, *self._none, *self._tensors]
+        if torch.is_grad_enabled():
+            wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
+        else:
+            wanted = (False,) * len(inputs)
+        if learn:
+            self._prepared[wanted] = self._prepare(wanted)
+            return None
+        prepared = self._prepared.get(wanted)
+        if prepared is None:
+            return None
+        runner = staged.Staged(prepared, like_steps(steps, batch, state_shape), self._reverse)
+        output, *final = call(runner, inputs)
+        if self._batch_first:
+            output = apart(output.transpose(0, 1))
+        return output, self._spec.wrap(tuple(final))
+
+    def _read(self, state: Any, shape: tuple[int, ...]) -> tuple[Tensor, ...] | None:
+        """The user's state, if there is nothing to be said about it."""
+        states = (state,) if type(state) is Tensor and len(self._sizes) == 1 else state
+        if type(states) not in (tuple, list) or len(states) != len(self._sizes):
+            return None
+        for tensor, size in zip(states, self._sizes, strict=True):
+            if type(tensor) is not Tensor or tensor.shape != (*shape, size):
+                return None
+            if tensor.dtype != self._dtype or not tensor.is_cpu:
+                return None
+        return tuple(states)
+
+    def _prepare(self, wanted: tuple[bool, ...]) -> staged.Prepared | None:
+        try:
+            found = staged.prepared(cpu.ENGINE, self._program, self._names, wanted, False)
+        except BackendError:
+            return None
+        return found if found.takes_any_order else None
+
+    def _kinds_now(self) -> list[tuple[type, torch.Size, torch.dtype, bool]]:
+        """What may become another without the tensor becoming another."""
+        return [(type(t), t.shape, t.dtype, t.is_cpu) for t in self._tensors]
+
+
+class _Known:
+    """What is known of a layer: how to repeat a call, if it can be done, and how often it was."""
+
+    repeat: Repeat | None = None
+    in_vain = 0  # how many were made since one was of use
+
+
+_KNOWN: WeakKeyDictionary[Layer, _Known] = WeakKeyDictionary()
+
+
+def repeated(layer: Layer, input: Any, state: Any) -> Any:
+    """What a plain call gives, or None: then it is to be made as if it were the first."""
+    known = _KNOWN.get(layer)
+    if known is None or known.repeat is None or not known.repeat.holds(input):
+        return None
+    found = known.repeat(input, state)
+    if found is not None:
+        known.in_vain = 0
+    return found
+
+
+def remember(layer: Layer, input: Any, state: Any) -> None:
+    """What there is to know after a call that was not repeated."""
+    is_dense = type(input) is Tensor and input.dim() == 3 and input.is_cpu
+    if not is_dense or in_transform(_CPU) or has_global_hooks():
+        return
+    known = _KNOWN.setdefault(layer, _Known())
+    if known.repeat is None or not known.repeat.holds(input):
+        known.in_vain += 1
+        if known.in_vain > _PATIENCE and known.in_vain % 64:
+            return
+        known.repeat = _repeat_of(layer, input)
+    if known.repeat is not None:
+        known.repeat(input, state, learn=True)
+
+
+def _repeat_of(layer: Layer, input: Tensor) -> Repeat | None:
+    # A class of the user's may do otherwise.
+    is_ours = type(layer).__module__.partition(".")[0] == __name__.partition(".")[0]
+    found = layer.alone() if is_ours else None
+    if found is None:
+        return None
+    try:
+        return Repeat(layer, *found, input)
+    except (BackendError, CellError):
+        return None
