@@ -47,7 +47,25 @@ struct Part { int64_t count; };  // the first lanes of one
 
 INLINE vec load(Full, const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v); return v; }
 INLINE void store(Full, real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
-#if defined(__AVX__) && !defined(__AVX512F__)
+// Of a part no other lane is touched: by instructions for that, where there are some. Else the compiler
+// puts it together in memory, and reading that at once stalls.
+#if defined(__AVX512F__)
+typedef float floats __attribute__((vector_size(64)));
+typedef double doubles __attribute__((vector_size(64)));
+INLINE unsigned lanes_of(Part part) { return (1u << part.count) - 1; }
+INLINE floats load_lanes(const float* p, unsigned lanes) {
+  return __builtin_ia32_loadups512_mask(p, floats{}, (unsigned short)lanes);
+}
+INLINE doubles load_lanes(const double* p, unsigned lanes) {
+  return __builtin_ia32_loadupd512_mask(p, doubles{}, (unsigned char)lanes);
+}
+INLINE void store_lanes(float* p, unsigned lanes, floats v) {
+  __builtin_ia32_storeups512_mask(p, v, (unsigned short)lanes);
+}
+INLINE void store_lanes(double* p, unsigned lanes, doubles v) {
+  __builtin_ia32_storeupd512_mask(p, v, (unsigned char)lanes);
+}
+#elif defined(__AVX__)
 typedef float floats __attribute__((vector_size(32)));
 typedef double doubles __attribute__((vector_size(32)));
 typedef int ints __attribute__((vector_size(32)));
@@ -69,6 +87,8 @@ INLINE mask lanes_of(Part part) {
   for (int i = 0; i < kLanes; i++) number[i] = i;
   return number < mask{} + bits(part.count);
 }
+#endif
+#if defined(__AVX__)
 INLINE vec load(Part part, const real* p) { return load_lanes(p, lanes_of(part)); }
 INLINE void store(Part part, real* p, vec v) { store_lanes(p, lanes_of(part), v); }
 #else
@@ -106,7 +126,17 @@ INLINE vec only(Part part, vec v, real other) {
 
 // a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
 // and NaN if b is.
-#if defined(__AVX__) && !defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__clang__)
+INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps512(a, b, 4); }
+INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps512(a, b, 4); }
+INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd512(a, b, 4); }
+INLINE doubles smaller(doubles a, doubles b) { return __builtin_ia32_minpd512(a, b, 4); }
+#elif defined(__AVX512F__)
+INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps512_mask(a, b, a, 65535, 4); }
+INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps512_mask(a, b, a, 65535, 4); }
+INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd512_mask(a, b, a, 255, 4); }
+INLINE doubles smaller(doubles a, doubles b) { return __builtin_ia32_minpd512_mask(a, b, a, 255, 4); }
+#elif defined(__AVX__)
 INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps256(a, b); }
 INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps256(a, b); }
 INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd256(a, b); }
@@ -133,15 +163,18 @@ INLINE vec scale(vec x, vec n) {
   return x * (vec)first * (vec)second;
 }
 
-// x = n ln 2 + r with |r| <= ln 2 / 2: gives n, and e^r - 1 by its Taylor series.
-INLINE vec reduced_expm1(vec x, vec* n) {
+// 1.5 * 2^digits: added to it, a number is rounded to a whole one, which then is in its last bits.
+constexpr real kMagic = sizeof(real) == 4 ? real(12582912.0) : real(6755399441055744.0);
+
+// x = n ln 2 + r with |r| <= ln 2 / 2: gives kMagic + n, and e^r - 1 by its Taylor series.
+INLINE vec reduced_expm1(vec x, vec* shifted) {
   constexpr bool single = sizeof(real) == 4;
-  const real magic = single ? real(12582912.0) : real(6755399441055744.0);  // 1.5 * 2^digits
-  *n = (x * real(1.4426950408889634) + magic) - magic;
+  *shifted = x * real(1.4426950408889634) + kMagic;
+  const vec n = *shifted - kMagic;
   // ln 2 in two parts, of which the first times n is exact
   const real high = single ? real(0.693359375) : real(6.93147180369123816490e-01);
   const real low = single ? real(-2.12194440054690582767e-4) : real(1.90821492927058770002e-10);
-  vec r = (x - *n * high) - *n * low;
+  vec r = (x - n * high) - n * low;
   vec p;
   if (single) {
     p = splat(real(1.0 / 5040));
@@ -169,38 +202,37 @@ constexpr real kHigh = sizeof(real) == 4 ? real(89) : real(710);
 INLINE vec clamped(vec x) { return smaller(splat(kHigh), larger(splat(kLow), x)); }
 
 INLINE vec exp(vec x) {
-  vec n, p = reduced_expm1(clamped(x), &n);
-  return scale(p + 1, n);
+  vec shifted, p = reduced_expm1(clamped(x), &shifted);
+  return scale(p + 1, shifted - kMagic);
 }
 
 INLINE vec expm1(vec x) {
-  vec n, p = reduced_expm1(clamped(x), &n);
+  vec shifted, p = reduced_expm1(clamped(x), &shifted), n = shifted - kMagic;
   // For the largest n the power alone is infinite.
   vec near = scale(p, n) + (scale(splat(1), n) - 1);
   near = choose(x == 0, x, near);  // keeps the sign of -0
   return choose(n > Bits<real>::max_exponent - 1, scale(p + 1, n), near);
 }
 
-// 2^n, as an exponent, for n from the smallest of a normal number to that of infinity.
-INLINE vec power_of_two(vec n) {
+// 2^n of kMagic + n, as an exponent, for n from the smallest of a normal number to that of infinity.
+INLINE vec power_of_two(vec shifted) {
   constexpr int mantissa = Bits<real>::digits - 1;
-  constexpr bits bias = Bits<real>::max_exponent - 1;
-  mask k = __builtin_convertvector(n, mask) + bias;
-  return (vec)((uvec)k << mantissa);
+  constexpr ubits bias = Bits<real>::max_exponent - 1;
+  return (vec)(((uvec)shifted << mantissa) + (bias << mantissa));
 }
 
 INLINE vec sigmoid(vec x) {
-  constexpr real low = sizeof(real) == 4 ? real(-87) : real(-708);  // 1 + e^-x is 1 before
-  vec n, p = reduced_expm1(smaller(splat(kHigh), larger(splat(low), -x)), &n);
-  return 1 / (1 + (p + 1) * power_of_two(n));
+  constexpr real high = sizeof(real) == 4 ? real(87) : real(708);  // 1 + e^-x is 1 before
+  vec shifted, p = reduced_expm1(-smaller(splat(high), larger(splat(-kHigh), x)), &shifted);
+  return 1 / (1 + (p + 1) * power_of_two(shifted));
 }
 
 // From expm1, so that small numbers keep all their digits.
 INLINE vec tanh(vec x) {
   const real far = 22;  // tanh is 1 from here on
   vec y = smaller(splat(far), larger(splat(-far), x));
-  vec n, p = reduced_expm1(y + y, &n);
-  vec two = power_of_two(n);
+  vec shifted, p = reduced_expm1(y + y, &shifted);
+  vec two = power_of_two(shifted);
   vec e = p * two + (two - 1);
   vec t = e / (e + 2);
   return choose(x == 0, x, t);  // keeps the sign of -0
