@@ -39,6 +39,24 @@ typedef bits mask __attribute__((vector_size(kBytes)));   // a comparison: 0 or 
 typedef ubits uvec __attribute__((vector_size(kBytes)));
 constexpr real kInfinity = real(__builtin_inf());
 
+// All lanes, by number: what an element of a vector is made of in a function that takes it apart.
+template <class T, T... Lane> struct Numbers {};
+#if defined(__clang__)
+typedef __make_integer_seq<Numbers, bits, kLanes> Lanes;
+#else
+template <class T, T Count> struct Below { typedef Numbers<T, __integer_pack(Count)...> type; };
+typedef Below<bits, kLanes>::type Lanes;
+#endif
+template <bits... Lane> INLINE mask numbers(Numbers<bits, Lane...>) { return mask{Lane...}; }
+// Each lane has what was in that whose number differs in the bit Step.
+template <int Step, bits... Lane> INLINE vec crossed(vec v, Numbers<bits, Lane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, (Lane ^ Step)...);
+#else
+  return __builtin_shuffle(v, mask{(Lane ^ Step)...});
+#endif
+}
+
 INLINE vec splat(real x) { return x - vec{}; }
 INLINE mask splat_mask(bool x) { return mask{} - bits(x); }
 
@@ -82,11 +100,7 @@ INLINE void store_lanes(float* p, mask lanes, floats v) {
 INLINE void store_lanes(double* p, mask lanes, doubles v) {
   __builtin_ia32_maskstorepd256((doubles*)p, (longs)lanes, v);
 }
-INLINE mask lanes_of(Part part) {
-  mask number = {};
-  for (int i = 0; i < kLanes; i++) number[i] = i;
-  return number < mask{} + bits(part.count);
-}
+INLINE mask lanes_of(Part part) { return numbers(Lanes{}) < mask{} + bits(part.count); }
 #endif
 #if defined(__AVX__)
 INLINE vec load(Part part, const real* p) { return load_lanes(p, lanes_of(part)); }
@@ -120,8 +134,7 @@ INLINE void store(Part part, real* p, int64_t stride, vec v) {
 // The lanes that count, and `other` in those beyond the end.
 INLINE vec only(Full, vec v, real) { return v; }
 INLINE vec only(Part part, vec v, real other) {
-  for (int64_t i = part.count; i < kLanes; i++) v[i] = other;
-  return v;
+  return numbers(Lanes{}) < mask{} + bits(part.count) ? v : splat(other);
 }
 
 // a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
@@ -291,19 +304,16 @@ INLINE vec relu(vec x) { return choose(x < 0, splat(0), x); }
 INLINE vec maximum(vec a, vec b) { return choose((a > b) | (a != a), a, b); }  // NaN wins
 INLINE vec minimum(vec a, vec b) { return choose((a < b) | (a != a), a, b); }
 
+// All lanes put together: the halves, their halves, and so on.
+template <int Step = kLanes / 2, class Take> INLINE real folded(vec v, Take take) {
+  if constexpr (Step == 0) return v[0];
+  else return folded<Step / 2>(take(v, crossed<Step>(v, Lanes{})), take);
+}
 INLINE real sum(vec v) {
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) v[i] += v[i + width];
-  return v[0];
+  return folded(v, [](vec a, vec b) { return a + b; });
 }
-INLINE real largest(vec v) {
-  for (int i = 1; i < kLanes; i++) v[0] = (v[i] > v[0] || v[i] != v[i]) ? v[i] : v[0];
-  return v[0];
-}
-INLINE real smallest(vec v) {
-  for (int i = 1; i < kLanes; i++) v[0] = (v[i] < v[0] || v[i] != v[i]) ? v[i] : v[0];
-  return v[0];
-}
+INLINE real largest(vec v) { return folded(v, maximum); }
+INLINE real smallest(vec v) { return folded(v, minimum); }
 
 // Runs `body(width, j)` over j = 0 .. count in vectors, the last of which may be a part.
 template <class Body> INLINE void along(int64_t count, Body body) {
