@@ -106,7 +106,12 @@ void pack(real* packed, Depths weight, int64_t first_depth, int64_t first_column
       if (step == 1 && width == kPanel) {
         copy(to, from, kPanel);  // of a size that the compiler knows
       } else if (step == 1) {
-        for (int64_t j = 0; j < row; j++) to[j] = j < width ? from[j] : 0;
+        for (int64_t j = 0; j < row; j += kLanes) {
+          const int64_t rest = width - j;
+          store(Full{}, to + j, rest >= kLanes ? load(Full{}, from + j)
+                                : rest > 0     ? load(Part{rest}, from + j)
+                                               : vec{});
+        }
       } else {
         transpose(to, row, from, column_stride, weight.stride, width, depth);
         for (int64_t j = width; j < row; j++)
