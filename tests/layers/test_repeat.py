@@ -305,6 +305,19 @@ def test_copies_pickles_and_the_end() -> None:
     assert gone() is None, "what is known of a layer does not keep it alive"
 
 
+@pytest.mark.parametrize("name", ["LSTM", "own cell, reverse"])
+def test_in_8_bits(name: str, reads: list[Any]) -> None:
+    layer = openrnn.quantize(LAYERS[name]())
+    wanted = layer(x)[0]
+    for _ in range(2):
+        assert torch.equal(layer(x)[0], wanted)
+    assert len(reads) == 1
+    for _ in range(2):
+        with pytest.raises(openrnn.CellError, match="gradient"):
+            layer(x.detach().requires_grad_())
+    assert torch.equal(layer(x)[0], wanted)
+
+
 def test_threads_that_share_a_layer() -> None:
     layer = openrnn.LSTM(5, 6)
     inputs = [torch.randn(3 + i % 4, 1 + i % 3, 5) for i in range(64)]

@@ -156,9 +156,8 @@ class Recurrent(Layer):
         return Scanned(output, spec.wrap(final), states)
 
     def alone(self) -> tuple[Recurrent, Parameters | None] | None:
-        if self.checkpoint is not None or self.initial_names or isinstance(self.cell, Int8Cell):
-            return None
-        return (self, None) if self.backend in ("auto", "cpu") else None
+        more = self.checkpoint is not None or bool(self.initial_names)
+        return None if more or self.backend not in ("auto", "cpu") else (self, None)
 
     @property
     def known_spec(self) -> StateSpec | None:

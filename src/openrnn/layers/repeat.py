@@ -19,6 +19,7 @@ from openrnn.backends import cpu, staged
 from openrnn.backends.memory import check_memory
 from openrnn.binding import Parameters, has_global_hooks, is_parametrized
 from openrnn.errors import BackendError, CellError
+from openrnn.layers.int8cell import Int8Cell
 from openrnn.sequence import apart, like_steps
 from openrnn.step.glance import Glance
 from openrnn.step.program import program_of
@@ -66,6 +67,7 @@ class Repeat:
         self._none = (None,) * len(known.sizes)
         self._name, self._run = alone.backend, backends.BACKENDS[alone.backend]
         self._batch_first, self._reverse = layer.batch_first, alone.reverse
+        self._refuses_gradients = isinstance(cell, Int8Cell)
         # By what gradients are wanted: None where another way has to be taken.
         self._prepared: dict[tuple[bool, ...], staged.Prepared | None] = {}
 
@@ -126,6 +128,8 @@ class Repeat:
         return tuple(states)
 
     def _prepare(self, wanted: tuple[bool, ...]) -> staged.Prepared | None:
+        if self._refuses_gradients and any(wanted):
+            return None
         try:
             found = staged.prepared(cpu.ENGINE, self._program, self._names, wanted, False)
         except BackendError:

@@ -173,10 +173,7 @@ class _Items:
             value = f"to_number({name})" if is_bool else name
             where = self._address(access, groups, last)
             stride = access.strides[last.stop - 1] if len(last) else 1
-            if stride != 1:
-                where, value = f"{where} + j * {stride}, {stride}", value
-            else:
-                where = f"{where} + j"
+            where += f" + j * {stride}, {stride}" if stride != 1 else " + j"
             if access.buffer.kind == "sum":
                 value = f"load(width, {where}) + {value}"
             yield f"store(width, {where}, {value});"
