@@ -292,17 +292,32 @@ def test_a_layer_that_changes_at_each_call(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
-def test_copies_pickles_and_the_end() -> None:
+def test_copies_and_pickles() -> None:
     layer = openrnn.LSTM(5, 6)
     check(layer)
     other = pickle.loads(pickle.dumps(layer))
     half(other)
     check(other)
+    shallow = copy.copy(layer)
+    shallow._parameters = {name: p.detach() * 2 for name, p in layer.named_parameters()}
+    for _ in range(3):
+        assert not torch.equal(shallow(x)[0], layer(x)[0])
     check(layer)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_end_of_a_layer(name: str) -> None:
+    """What is known of it does not keep it alive, whoever it knows."""
+    layer = LAYERS[name]()
+    seen: list[Any] = []
+    layer.register_forward_hook(lambda module, *_, of=layer: seen.append(module is of))
+    for _ in range(3):
+        layer(x)
+    assert seen == [True] * 3
     gone = weakref.ref(layer)
     del layer
     gc.collect()
-    assert gone() is None, "what is known of a layer does not keep it alive"
+    assert gone() is None
 
 
 @pytest.mark.parametrize("name", ["LSTM", "own cell, reverse"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from openrnn.errors import ArgumentError, ArgumentTypeError, StateError
-from openrnn.layers.repeat import remember, repeated
+from openrnn.layers.repeat import Known
 from openrnn.layers.stream import Link, Stream
 from openrnn.sequence import Sequence
 
@@ -34,6 +34,10 @@ class Layer(nn.Module, ABC):
     """A module over whole sequences: `output, state = layer(input, state)`."""
 
     batch_first: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = Known()
 
     def forward(
         self,
@@ -75,7 +79,7 @@ class Layer(nn.Module, ABC):
         """
         is_plain = lengths is None and reset is None and reset_to is None and return_states is False
         is_plain = is_plain and not torch.compiler.is_compiling()
-        if is_plain and (found := repeated(self, input, state)) is not None:
+        if is_plain and (found := self._known(self, input, state)) is not None:
             return found
         owner = type(self).__name__
         sequence = Sequence.read(
@@ -85,7 +89,7 @@ class Layer(nn.Module, ABC):
         check_bool("return_states", return_states)
         output, last, states = self.scan(sequence, state, reset_to=reset_to, every=return_states)
         if is_plain:
-            remember(self, input, state)
+            self._known.learn(self, input, state)
         if return_states:
             return output.write(), last, states
         return output.write(), last

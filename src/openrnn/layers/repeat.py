@@ -8,7 +8,7 @@ one cell does all the work in a kernel.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Repeat:
             raise CellError("what its states are is not known without one")
         if glance is None or is_parametrized(layer) or is_parametrized(alone):
             raise CellError("it holds what may change unseen")
-        self._glance = glance
+        self._layer, self._glance = ref(layer), glance
         self._features, self._dtype = input.size(2), input.dtype
         self._program, tensors = program_of(
             cell, parameters, known, self._features, self._dtype, _CPU
@@ -71,8 +71,8 @@ class Repeat:
         # By what gradients are wanted: None where another way has to be taken.
         self._prepared: dict[tuple[bool, ...], staged.Prepared | None] = {}
 
-    def holds(self, input: Any) -> bool:
-        """Whether a call of this input is plain, and the layer as it was."""
+    def holds(self, layer: Layer, input: Any) -> bool:
+        """Whether a call of this input is plain, and the layer this one, as it was."""
         return (
             type(input) is Tensor
             and input.dim() == 3
@@ -82,6 +82,7 @@ class Repeat:
             and backends.resolve(self._name) is self._run
             and not in_transform(_CPU)
             and not has_global_hooks()
+            and self._layer() is layer
             and self._glance.is_unchanged()
             and self._kinds_now() == self._kinds
         )
@@ -141,40 +142,44 @@ class Repeat:
         return [(type(t), t.shape, t.dtype, t.is_cpu) for t in self._tensors]
 
 
-class _Known:
-    """What is known of a layer: how to repeat a call, if it can be done, and how often it was."""
+class Known:
+    """What is known of a layer: how its last call is repeated, if that can be done.
 
-    repeat: Repeat | None = None
-    in_vain = 0  # how many were made since one was of use
+    It belongs to the layer, so that what it holds goes with the layer. A copy knows nothing.
+    """
 
+    __slots__ = ("_in_vain", "_repeat")
 
-_KNOWN: WeakKeyDictionary[Layer, _Known] = WeakKeyDictionary()
+    def __init__(self) -> None:
+        self._repeat: Repeat | None = None
+        self._in_vain = 0  # how many were made since one was of use
 
+    def __reduce__(self) -> tuple[type[Known], tuple[()]]:
+        return Known, ()
 
-def repeated(layer: Layer, input: Any, state: Any) -> Any:
-    """What a plain call gives, or None: then it is to be made as if it were the first."""
-    known = _KNOWN.get(layer)
-    if known is None or known.repeat is None or not known.repeat.holds(input):
-        return None
-    found = known.repeat(input, state)
-    if found is not None:
-        known.in_vain = 0
-    return found
+    def __call__(self, layer: Layer, input: Any, state: Any) -> Any:
+        """What a plain call gives, or None: then it is to be made as if it were the first."""
+        repeat = self._repeat
+        if repeat is None or not repeat.holds(layer, input):
+            return None
+        found = repeat(input, state)
+        if found is not None:
+            self._in_vain = 0
+        return found
 
-
-def remember(layer: Layer, input: Any, state: Any) -> None:
-    """What there is to know after a call that was not repeated."""
-    is_dense = type(input) is Tensor and input.dim() == 3 and input.is_cpu
-    if not is_dense or in_transform(_CPU) or has_global_hooks():
-        return
-    known = _KNOWN.setdefault(layer, _Known())
-    if known.repeat is None or not known.repeat.holds(input):
-        known.in_vain += 1
-        if known.in_vain > _PATIENCE and known.in_vain % 64:
+    def learn(self, layer: Layer, input: Any, state: Any) -> None:
+        """What there is to know after a call that was not repeated."""
+        is_dense = type(input) is Tensor and input.dim() == 3 and input.is_cpu
+        if not is_dense or in_transform(_CPU) or has_global_hooks():
             return
-        known.repeat = _repeat_of(layer, input)
-    if known.repeat is not None:
-        known.repeat(input, state, learn=True)
+        repeat = self._repeat
+        if repeat is None or not repeat.holds(layer, input):
+            self._in_vain += 1
+            if self._in_vain > _PATIENCE and self._in_vain % 64:
+                return
+            repeat = self._repeat = _repeat_of(layer, input)
+        if repeat is not None:
+            repeat(input, state, learn=True)
 
 
 def _repeat_of(layer: Layer, input: Tensor) -> Repeat | None:
