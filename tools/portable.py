@@ -186,7 +186,7 @@ class Target:
         self.commands = commands[: 1 + (name == "wide")]
         for file in ("vectors.h", "runtime.cpp"):
             text = (HEADERS / file).read_text(encoding="utf-8")
-            if name == "wide":  # the choices of AVX-512, but no instruction of it
+            if name == "wide":  # its choices, but no instruction: those are behind #ifdef
                 text = text.replace("defined(__AVX512F__)", "1").replace('asm("" : "+v"(v));', "")
             (folder / file).write_text(text, encoding="utf-8")
         text = "typedef {} real;\n#include <runtime.cpp>\n"

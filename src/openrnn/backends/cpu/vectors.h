@@ -67,7 +67,8 @@ INLINE vec load(Full, const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v);
 INLINE void store(Full, real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
 // Of a part no other lane is touched: by instructions for that, where there are some. Else the compiler
 // puts it together in memory, and reading that at once stalls.
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
+#define OPENRNN_LANES
 typedef float floats __attribute__((vector_size(64)));
 typedef double doubles __attribute__((vector_size(64)));
 INLINE unsigned lanes_of(Part part) { return (1u << part.count) - 1; }
@@ -83,7 +84,8 @@ INLINE void store_lanes(float* p, unsigned lanes, floats v) {
 INLINE void store_lanes(double* p, unsigned lanes, doubles v) {
   __builtin_ia32_storeupd512_mask(p, v, (unsigned char)lanes);
 }
-#elif defined(__AVX__)
+#elif defined(__AVX__) && !defined(__AVX512F__)
+#define OPENRNN_LANES
 typedef float floats __attribute__((vector_size(32)));
 typedef double doubles __attribute__((vector_size(32)));
 typedef int ints __attribute__((vector_size(32)));
@@ -102,7 +104,7 @@ INLINE void store_lanes(double* p, mask lanes, doubles v) {
 }
 INLINE mask lanes_of(Part part) { return numbers(Lanes{}) < mask{} + bits(part.count); }
 #endif
-#if defined(__AVX__)
+#ifdef OPENRNN_LANES
 INLINE vec load(Part part, const real* p) { return load_lanes(p, lanes_of(part)); }
 INLINE void store(Part part, real* p, vec v) { store_lanes(p, lanes_of(part), v); }
 #else
@@ -139,17 +141,19 @@ INLINE vec only(Part part, vec v, real other) {
 
 // a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
 // and NaN if b is.
-#if defined(__AVX512F__) && defined(__clang__)
+#ifdef __AVX512F__
+#ifdef __clang__
 INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps512(a, b, 4); }
 INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps512(a, b, 4); }
 INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd512(a, b, 4); }
 INLINE doubles smaller(doubles a, doubles b) { return __builtin_ia32_minpd512(a, b, 4); }
-#elif defined(__AVX512F__)
+#else
 INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps512_mask(a, b, a, 65535, 4); }
 INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps512_mask(a, b, a, 65535, 4); }
 INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd512_mask(a, b, a, 255, 4); }
 INLINE doubles smaller(doubles a, doubles b) { return __builtin_ia32_minpd512_mask(a, b, a, 255, 4); }
-#elif defined(__AVX__)
+#endif
+#elif defined(__AVX__) && !defined(__AVX512F__)
 INLINE floats larger(floats a, floats b) { return __builtin_ia32_maxps256(a, b); }
 INLINE floats smaller(floats a, floats b) { return __builtin_ia32_minps256(a, b); }
 INLINE doubles larger(doubles a, doubles b) { return __builtin_ia32_maxpd256(a, b); }
