@@ -30,6 +30,16 @@ def like_steps(count: int, rows: int, state_shape: tuple[int, ...]) -> Steps:
     return Steps([rows] * count, None, (count, rows), state_shape)
 
 
+def flat_resets(reset: Tensor, batch_first: bool) -> Tensor:
+    """The rows before which a dense sequence is cut, (T·B,)."""
+    return (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).view(-1)
+
+
+def loop_resets(resets: Tensor, rows: int) -> Tensor:
+    """Those before which a loop backward replaces the state, with so many rows at each step."""
+    return torch.cat([resets[rows:], resets.new_zeros(rows)])
+
+
 def apart(data: Tensor) -> Tensor:
     """What a layer gives: no view, where that matters; see `shaped`."""
     is_view = not torch.compiler.is_compiling() and data._is_view()
@@ -106,7 +116,7 @@ class Sequence:
         if lengths is None or within is not None:
             data = data.transpose(0, 1) if batch_first else data
             if reset is not None:  # of our own: the user's may lie in any way, and change
-                reset = (reset.t() if batch_first else reset).clone(memory_format=_PLAIN).view(-1)
+                reset = flat_resets(reset, batch_first)
             if within is not None:
                 data = data.masked_fill(~within.unsqueeze(2), 0)
                 reset = reset if reset is None else reset & within.view(-1)
@@ -172,8 +182,7 @@ class Sequence:
         if resets is None or not reverse:
             return resets
         if self.ragged is None:
-            count = self.data.size(1)
-            return torch.cat([resets[count:], resets.new_zeros(count)])
+            return loop_resets(resets, self.data.size(1))
         sizes = torch.tensor(self.ragged.sizes, device=resets.device)
         # A row's place less the rows of the step before is its sequence's place in that step.
         later = torch.arange(int(sizes[0]), len(resets), device=resets.device)

@@ -109,6 +109,32 @@ def test_with_a_state(name: str, reads: list[Any]) -> None:
             layer.__class__.forward(layer, x, state if count == 2 else state[0][..., :5])
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("with_state", [False, True])
+def test_with_resets(name: str, with_state: bool, reads: list[Any]) -> None:
+    layer = LAYERS[name]()
+    first = getattr(layer, "batch_first", False)
+    batch, lead = (4 if first else 3), () if isinstance(layer, openrnn.Recurrent) else (1,)
+    state = None
+    if with_state:
+        states = [torch.randn(*lead, batch, 6) for _ in range(2 if "LSTM" in name else 1)]
+        state = states if len(states) == 2 else states[0]
+    for _ in range(3):
+        reset = torch.rand(x.shape[:2]) < 0.4
+        results = []
+        for module in (layer, fresh(layer)):
+            torch.manual_seed(0)
+            results.append(module(x, state, reset=reset)[0])
+        torch.testing.assert_close(*results, rtol=0, atol=0)
+    reads.clear()
+    for bad in (reset.t(), reset.int(), [True]):
+        with pytest.raises((openrnn.ShapeError, openrnn.ArgumentTypeError)):
+            layer(x, state, reset=bad)
+    reads.clear()
+    layer(x, state, reset=reset)
+    assert not reads
+
+
 def half(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         parameter.data.mul_(0.5)

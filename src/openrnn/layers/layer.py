@@ -77,9 +77,9 @@ class Layer(nn.Module, ABC):
             ArgumentError: lengths below 0 or above T; reset_to without reset.
             ArgumentTypeError: lengths that are not integers, or a reset that is not bool.
         """
-        is_plain = lengths is None and reset is None and reset_to is None and return_states is False
+        is_plain = lengths is None and reset_to is None and return_states is False
         is_plain = is_plain and not torch.compiler.is_compiling()
-        if is_plain and (found := self._known(self, input, state)) is not None:
+        if is_plain and (found := self._known(self, input, state, reset)) is not None:
             return found
         owner = type(self).__name__
         sequence = Sequence.read(
@@ -89,7 +89,7 @@ class Layer(nn.Module, ABC):
         check_bool("return_states", return_states)
         output, last, states = self.scan(sequence, state, reset_to=reset_to, every=return_states)
         if is_plain:
-            self._known.learn(self, input, state)
+            self._known.learn(self, input, state, reset)
         if return_states:
             return output.write(), last, states
         return output.write(), last

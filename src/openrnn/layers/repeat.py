@@ -1,8 +1,8 @@
 """A plain call of a layer that is as it was: what was found out for the last one holds still.
 
 To find out what a call needs takes as long as a small layer's work: checks, the cell's program,
-what runs it. A call is plain if it is of a tensor with a batch, of no lengths and no resets, and
-one cell does all the work in a kernel.
+what runs it. A call is plain if it is of a tensor with a batch, of no lengths and no states to go
+on with after resets, and one cell does all the work in a kernel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from openrnn.backends.memory import check_memory
 from openrnn.binding import Parameters, has_global_hooks, is_parametrized
 from openrnn.errors import BackendError, CellError
 from openrnn.layers.int8cell import Int8Cell
-from openrnn.sequence import apart, like_steps
+from openrnn.sequence import apart, flat_resets, like_steps, loop_resets
 from openrnn.step.glance import Glance
 from openrnn.step.program import program_of
 
@@ -87,7 +87,7 @@ class Repeat:
             and self._kinds_now() == self._kinds
         )
 
-    def __call__(self, input: Tensor, state: Any, *, learn: bool = False) -> Any:
+    def __call__(self, input: Tensor, state: Any, reset: Any, *, learn: bool = False) -> Any:
         """What the layer gives, or None if that is not known from a call like it.
 
         `learn`: find it out, and call nothing.
@@ -99,7 +99,15 @@ class Repeat:
         if initial is None or steps == 0:
             return None
         data = input.transpose(0, 1) if self._batch_first else input
-        inputs = [data, *initial, *self._none, *self._tensors]
+        again: tuple[Tensor | None, ...] = self._none
+        resets = None
+        if reset is not None:
+            if type(reset) is not Tensor or reset.dtype != torch.bool or not reset.is_cpu:
+                return None
+            if reset.shape != shape[:2]:
+                return None
+            again, resets = initial, flat_resets(reset, self._batch_first)
+        inputs = [data, *initial, *again, *self._tensors]
         if torch.is_grad_enabled():
             wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
         else:
@@ -110,8 +118,10 @@ class Repeat:
         prepared = self._prepared.get(wanted)
         if prepared is None:
             return None
-        runner = staged.Staged(prepared, like_steps(steps, batch, state_shape), self._reverse)
-        output, *final = call(runner, inputs)
+        of_steps = like_steps(steps, batch, state_shape)
+        if resets is not None:
+            of_steps = of_steps.with_resets(loop_resets(resets, batch) if self._reverse else resets)
+        output, *final = call(staged.Staged(prepared, of_steps, self._reverse), inputs)
         if self._batch_first:
             output = apart(output.transpose(0, 1))
         return output, self._spec.wrap(tuple(final))
@@ -157,17 +167,17 @@ class Known:
     def __reduce__(self) -> tuple[type[Known], tuple[()]]:
         return Known, ()
 
-    def __call__(self, layer: Layer, input: Any, state: Any) -> Any:
+    def __call__(self, layer: Layer, input: Any, state: Any, reset: Any) -> Any:
         """What a plain call gives, or None: then it is to be made as if it were the first."""
         repeat = self._repeat
         if repeat is None or not repeat.holds(layer, input):
             return None
-        found = repeat(input, state)
+        found = repeat(input, state, reset)
         if found is not None:
             self._in_vain = 0
         return found
 
-    def learn(self, layer: Layer, input: Any, state: Any) -> None:
+    def learn(self, layer: Layer, input: Any, state: Any, reset: Any) -> None:
         """What there is to know after a call that was not repeated."""
         is_dense = type(input) is Tensor and input.dim() == 3 and input.is_cpu
         if not is_dense or in_transform(_CPU) or has_global_hooks():
@@ -179,7 +189,7 @@ class Known:
                 return
             repeat = self._repeat = _repeat_of(layer, input)
         if repeat is not None:
-            repeat(input, state, learn=True)
+            repeat(input, state, reset, learn=True)
 
 
 def _repeat_of(layer: Layer, input: Tensor) -> Repeat | None:
