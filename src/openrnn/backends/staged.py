@@ -112,11 +112,7 @@ def _make_ready(
     inputs = [data, *begin[0], *begin[1], *tensors.values()]
     check_memory(type(cell).__name__, inputs, data.device)
     check_dtypes(type(cell).__name__, (*begin[0], *begin[1]), data.dtype)
-    if torch.is_grad_enabled():
-        wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
-    else:
-        wanted = (False,) * len(inputs)
-    found = prepared(engine, program, tuple(tensors), wanted, every)
+    found = prepared(engine, program, tuple(tensors), wanted_of(inputs), every)
     if not found.takes_any_order and not is_packed(sequence):
         packed, unpack = pack(call)
         of_packed = _make_ready(engine, packed, program, tensors)
@@ -130,6 +126,13 @@ def _make_ready(
         return results[:count], results[count:]
 
     return ready
+
+
+def wanted_of(inputs: Sequence[Tensor | None]) -> Wanted:
+    """Of which inputs a call that is made now has gradients."""
+    if not torch.is_grad_enabled():
+        return (False,) * len(inputs)
+    return tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
 
 
 class Prepared:

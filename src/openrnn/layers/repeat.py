@@ -72,16 +72,12 @@ class Repeat:
         self._prepared: dict[tuple[bool, ...], staged.Prepared | None] = {}
 
     def holds(self, layer: Layer, input: Any) -> bool:
-        """Whether a call of this input is plain, and the layer this one, as it was."""
+        """Whether a call of this input is like those, and the layer this one, as it was."""
         return (
-            type(input) is Tensor
-            and input.dim() == 3
+            _is_plain(input)
             and input.size(2) == self._features
             and input.dtype == self._dtype
-            and input.is_cpu
             and backends.resolve(self._name) is self._run
-            and not in_transform(_CPU)
-            and not has_global_hooks()
             and self._layer() is layer
             and self._glance.is_unchanged()
             and self._kinds_now() == self._kinds
@@ -108,10 +104,7 @@ class Repeat:
                 return None
             again, resets = initial, flat_resets(reset, self._batch_first)
         inputs = [data, *initial, *again, *self._tensors]
-        if torch.is_grad_enabled():
-            wanted = tuple([tensor is not None and tensor.requires_grad for tensor in inputs])
-        else:
-            wanted = (False,) * len(inputs)
+        wanted = staged.wanted_of(inputs)
         if learn:
             self._prepared[wanted] = self._prepare(wanted)
             return None
@@ -179,8 +172,7 @@ class Known:
 
     def learn(self, layer: Layer, input: Any, state: Any, reset: Any) -> None:
         """What there is to know after a call that was not repeated."""
-        is_dense = type(input) is Tensor and input.dim() == 3 and input.is_cpu
-        if not is_dense or in_transform(_CPU) or has_global_hooks():
+        if not _is_plain(input):
             return
         repeat = self._repeat
         if repeat is None or not repeat.holds(layer, input):
@@ -190,6 +182,12 @@ class Known:
             repeat = self._repeat = _repeat_of(layer, input)
         if repeat is not None:
             repeat(input, state, reset, learn=True)
+
+
+def _is_plain(input: Any) -> bool:
+    """Whether the input is a batch of numbers in memory, and nobody looks at each operation."""
+    is_batch = type(input) is Tensor and input.dim() == 3 and input.is_cpu
+    return is_batch and not in_transform(_CPU) and not has_global_hooks()
 
 
 def _repeat_of(layer: Layer, input: Tensor) -> Repeat | None:

@@ -88,7 +88,7 @@ class TorchLayer(Layer):
         if reset_to is not None:
             again = self._read_state(sequence, reset_to, ": reset_to")
         lent = parameters or self.lend(drop=self.training)
-        if (alone := self._alone()) is not None:
+        if (alone := self._lone_layer()) is not None:
             # Its states are the layer's as they are: to bring them into another shape costs time.
             own = alone.scan(sequence.for_torch(), initial, lent[0], reset_to=again, every=every)
             states = _with_cells(own.states) if every else None
@@ -104,7 +104,7 @@ class TorchLayer(Layer):
             output, self._join_state(final, 0), self._join_state(states, 1) if every else None
         )
 
-    def _alone(self) -> Recurrent | None:
+    def _lone_layer(self) -> Recurrent | None:
         """The only cell's layer, if there is one cell, and nothing looks at that layer's work."""
         if self.bidirectional or self.num_layers > 1 or torch.compiler.is_compiling():
             return None
@@ -112,7 +112,7 @@ class TorchLayer(Layer):
         return layer if type(layer) is Recurrent and not has_hooks(layer) else None
 
     def alone(self) -> tuple[Recurrent, Parameters | None] | None:
-        found = None if self.learn_initial_state else self._alone()
+        found = None if self.learn_initial_state else self._lone_layer()
         if found is None or found.alone() is None:
             return None
         return found, self.lend(drop=self.training)[0]

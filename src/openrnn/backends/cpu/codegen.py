@@ -56,7 +56,6 @@ class _Source:
             for label, buffer in buffers.items()
             if is_users(label) and buffer.kind != "chunk"
         ]
-
         # Where threads that write no results have room for a row of them: numbers for those before.
         sizes = {label: buffer.size for label, buffer in step.outputs.items()}
         sizes |= {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstring>
-#include <utility>
 #include <vector>
 
 namespace openrnn {
@@ -110,33 +109,19 @@ inline void split_fours(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
-// From the lane with number Lane ^ Step.
-template <int Step, bits... Lane>
-INLINE vec across(vec v, std::integer_sequence<bits, Lane...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(v, v, (Lane ^ Step)...);
-#else
-  return __builtin_shuffle(v, mask{(Lane ^ Step)...});
-#endif
-}
-
 template <int Step> INLINE vec largest_within(vec v) {
   if constexpr (Step > 0) {
-    v = maximum(v, across<Step>(v, std::make_integer_sequence<bits, kLanes>{}));
+    v = maximum(v, crossed<Step>(v, Lanes{}));
     v = largest_within<Step / 2>(v);
   }
   return v;
 }
 
 // The largest of a in the first half, and of b in the second; NaN if there is one.
-template <bits... Lane>
-INLINE vec halves(vec a, vec b, std::integer_sequence<bits, Lane...>) {
-  return mask{(Lane < kLanes / 2 ? bits(-1) : bits(0))...} ? a : b;
-}
 INLINE vec largest_of(vec a, vec b) {
-  constexpr std::make_integer_sequence<bits, kLanes> lanes{};
-  a = maximum(a, across<kLanes / 2>(a, lanes)), b = maximum(b, across<kLanes / 2>(b, lanes));
-  return largest_within<kLanes / 4>(halves(a, b, lanes));
+  constexpr int half = kLanes / 2;
+  a = maximum(a, crossed<half>(a, Lanes{})), b = maximum(b, crossed<half>(b, Lanes{}));
+  return largest_within<half / 2>(first_lanes(Part{half}) ? a : b);
 }
 
 // --- rows ----------------------------------------------------------------------------------------
@@ -226,14 +211,14 @@ struct Int8Rows {
     typedef uint8_t few __attribute__((vector_size(kLanes)));
     const few b = __builtin_convertvector(whole, few);
 #else
-    const bytes b = low_bytes((bytes)whole, std::make_integer_sequence<int, kBytes>{});
+    const bytes b = low_bytes((bytes)whole, Below<int, kBytes>::type{});
 #endif
     __builtin_memcpy(to, &b, kLanes);
   }
 
   // The lowest of each lane's bytes, side by side.
   template <int... Byte>
-  static INLINE bytes low_bytes(bytes v, std::integer_sequence<int, Byte...>) {
+  static INLINE bytes low_bytes(bytes v, Numbers<int, Byte...>) {
 #if defined(__clang__)
     return __builtin_shufflevector(v, v, (Byte % kLanes * int(sizeof(real)))...);
 #else

@@ -25,14 +25,7 @@ from openrnn.backends.cpu.words import (
     renew,
     starts,
 )
-from openrnn.backends.stepwise import (
-    INITIAL,
-    RESET,
-    Given,
-    find_previous,
-    flatten_rows,
-    sort,
-)
+from openrnn.backends.stepwise import INITIAL, RESET, Given, find_previous, flatten_rows, sort
 from openrnn.errors import BackendError
 from openrnn.ragged import Steps
 from openrnn.step.evaluate import evaluator
@@ -70,8 +63,7 @@ class Kernel:
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
             for graphs in ((stages.parameters, phases.before), (phases.after, phases.later))
         )
-        in_torch = (phases.before, phases.after, phases.later)
-        self.apart = not any(graph.outputs for graph in in_torch)
+        self.apart = not any(graph.outputs for graph in phases.in_torch)
         self.saved = tuple(label for label in stages.saved() if label not in assembly.made)
         results = {
             label: (buffer.size, plan.graph.nodes[dict(plan.graph.outputs)[label]])
@@ -84,18 +76,14 @@ class Kernel:
         self.saved += (_BUNDLE,) if self.bundle else ()
         self._bundled = features_of(self.bundle)
         before = starts(bundle)
-        # What torch reads, by the label of the array; some graphs look for rows in the step before.
-        for_torch = {
-            node["made"] if node["kind"] == "previous" else node.label: node
-            for graph in in_torch
-            for _, node in graph.inputs()
-        }
+        for_torch = phases.read_in_torch()
         self._for_torch = [
             (label, before[label], features(node.shape), _spread(node, self._dtype))
             for label, node in for_torch.items()
             if label in before
         ]
-        self._look_back = [graph for graph in in_torch if any(graph.inputs("previous"))]
+        # Graphs that want the rows of the step before.
+        self._look_back = [g for g in phases.in_torch if any(g.inputs("previous"))]
         # Of what is handed on, all that torch does not read is in one tensor as well.
         of_sums = [label for label in assembly.made if is_value(label) and label not in for_torch]
         of_rows, of_sequences = (

@@ -32,13 +32,23 @@ class Phases:
     after: Graph  # on results of `over_rows`, and on what has rows
     later: Graph
 
+    @property
+    def in_torch(self) -> tuple[Graph, Graph, Graph]:
+        """What torch computes, of that which has rows or is made of sums over them."""
+        return self.before, self.after, self.later
+
+    def read_in_torch(self) -> dict[str, Node]:
+        """What is read for that, by the label of the array where it, or the step before it, is."""
+        return {
+            node["made"] if node["kind"] == "previous" else node.label: node
+            for graph in self.in_torch
+            for _, node in graph.inputs()
+        }
+
     def kept(self) -> set[str]:
         """What has to be there for all rows when the loop is done."""
-        reads = {factor.label for over in self.over_rows for factor in over.factors}
-        for graph in (self.after, self.later):
-            reads |= {node.label for _, node in graph.inputs("value")}
-            reads |= {node["made"] for _, node in graph.inputs("previous")}
-        return reads
+        factors = {factor.label for over in self.over_rows for factor in over.factors}
+        return factors | {*self.read_in_torch()}
 
     def summed(self) -> set[str]:
         """What has rows for no other end than to be added up: the loop can do so as it goes."""
@@ -46,10 +56,7 @@ class Phases:
         for over in self.over_rows:
             is_alone = over.left is None and over.right.previous is None
             (alone if is_alone else others).update(factor.label for factor in over.factors)
-        for graph in (self.after, self.later):
-            others |= {node.label for _, node in graph.inputs()}
-            others |= {node["made"] for _, node in graph.inputs("previous")}
-        return {*filter(is_value, alone - others)}
+        return {*filter(is_value, alone - others - {*self.read_in_torch()})}
 
 
 NOTHING = Graph((), ())

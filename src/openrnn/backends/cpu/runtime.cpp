@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
-#include <utility>
 #include <vector>
 
 namespace openrnn {
@@ -31,8 +30,7 @@ struct Panels {
 
 // Of two rows of a square, the lanes with the bit Step in their number go from b to a, the others
 // from a to b: with all steps 1, 2, 4 ... and all pairs of rows so far apart it is transposed.
-template <int Step, bits... Lane>
-INLINE void exchange(vec& a, vec& b, std::integer_sequence<bits, Lane...>) {
+template <int Step, bits... Lane> INLINE void exchange(vec& a, vec& b, Numbers<bits, Lane...>) {
 #if defined(__clang__)
   const vec first = __builtin_shufflevector(a, b, (Lane & Step ? kLanes + Lane - Step : Lane)...);
   const vec second = __builtin_shufflevector(a, b, (Lane & Step ? kLanes + Lane : Lane + Step)...);
@@ -47,8 +45,7 @@ template <int Step> INLINE void exchange_rows(vec* rows) {
   if constexpr (Step < kLanes) {
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; i++)
-      if (!(i & Step))
-        exchange<Step>(rows[i], rows[i + Step], std::make_integer_sequence<bits, kLanes>{});
+      if (!(i & Step)) exchange<Step>(rows[i], rows[i + Step], Lanes{});
     exchange_rows<2 * Step>(rows);
   }
 }

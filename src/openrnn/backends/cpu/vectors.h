@@ -39,14 +39,16 @@ typedef bits mask __attribute__((vector_size(kBytes)));   // a comparison: 0 or 
 typedef ubits uvec __attribute__((vector_size(kBytes)));
 constexpr real kInfinity = real(__builtin_inf());
 
-// All lanes, by number: what an element of a vector is made of in a function that takes it apart.
-template <class T, T... Lane> struct Numbers {};
+// The numbers from 0 on, as what a function takes that puts a vector together from them; all lanes.
+template <class T, T... Number> struct Numbers {};
+template <class T, T Count> struct Below {
 #if defined(__clang__)
-typedef __make_integer_seq<Numbers, bits, kLanes> Lanes;
+  typedef __make_integer_seq<Numbers, T, Count> type;
 #else
-template <class T, T Count> struct Below { typedef Numbers<T, __integer_pack(Count)...> type; };
-typedef Below<bits, kLanes>::type Lanes;
+  typedef Numbers<T, __integer_pack(Count)...> type;
 #endif
+};
+typedef Below<bits, kLanes>::type Lanes;
 template <bits... Lane> INLINE mask numbers(Numbers<bits, Lane...>) { return mask{Lane...}; }
 // Each lane has what was in that whose number differs in the bit Step.
 template <int Step, bits... Lane> INLINE vec crossed(vec v, Numbers<bits, Lane...>) {
@@ -62,6 +64,7 @@ INLINE mask splat_mask(bool x) { return mask{} - bits(x); }
 
 struct Full {};                 // a whole vector
 struct Part { int64_t count; };  // the first lanes of one
+INLINE mask first_lanes(Part part) { return numbers(Lanes{}) < mask{} + bits(part.count); }
 
 INLINE vec load(Full, const real* p) { vec v; __builtin_memcpy(&v, p, sizeof v); return v; }
 INLINE void store(Full, real* p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
@@ -102,7 +105,7 @@ INLINE void store_lanes(float* p, mask lanes, floats v) {
 INLINE void store_lanes(double* p, mask lanes, doubles v) {
   __builtin_ia32_maskstorepd256((doubles*)p, (longs)lanes, v);
 }
-INLINE mask lanes_of(Part part) { return numbers(Lanes{}) < mask{} + bits(part.count); }
+INLINE mask lanes_of(Part part) { return first_lanes(part); }
 #endif
 #ifdef OPENRNN_LANES
 INLINE vec load(Part part, const real* p) { return load_lanes(p, lanes_of(part)); }
@@ -136,7 +139,7 @@ INLINE void store(Part part, real* p, int64_t stride, vec v) {
 // The lanes that count, and `other` in those beyond the end.
 INLINE vec only(Full, vec v, real) { return v; }
 INLINE vec only(Part part, vec v, real other) {
-  return numbers(Lanes{}) < mask{} + bits(part.count) ? v : splat(other);
+  return first_lanes(part) ? v : splat(other);
 }
 
 // a > b ? a : b and a < b ? a : b, in one instruction where the compiler would take two: b if a is NaN,
