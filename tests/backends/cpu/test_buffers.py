@@ -137,10 +137,28 @@ other.join()
 def test_a_system_that_takes_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     for advice in ("_HUGE_PAGES", "_MAY_TAKE"):
         monkeypatch.setattr(buffers, advice, 12345)
+    monkeypatch.setattr(buffers, "_KEPT", 0)
     pool = Buffers()
     place = empty(pool).fill_(1.0).data_ptr()
     assert pool._in_use == 0
     assert empty(pool).data_ptr() == place
+
+
+def test_the_system_may_take_what_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    lent = list[int]()
+
+    def advise(block: Any, advice: int | None, size: int) -> None:
+        if advice == buffers._MAY_TAKE:
+            lent.append(size)
+
+    monkeypatch.setattr(buffers, "_advise", advise)
+    pool = Buffers()
+    blocks = [empty(pool) for _ in range(3)]
+    monkeypatch.setattr(buffers, "_KEPT", 8 * LARGE)
+    while blocks:
+        assert not lent
+        blocks.pop()
+    assert lent == [4 * LARGE]
 
 
 def test_a_block_goes_with_its_pool() -> None:

@@ -1,12 +1,12 @@
 """Memory of our own that is used again: fresh memory from the system costs more than to fill it.
 
 What a call keeps for its gradient, and what one kernel hands to the next, is large and of the same
-size at each call. Freed, it waits here for the next one; the system may take its pages meanwhile.
+size at each call. Freed, it waits here for the next one. Of what is much the system may take the
+pages meanwhile; to let it takes as long as a good part of a small call.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
 import os
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 LARGE = 1 << 22  # bytes from which on memory comes from the system page by page
+_KEPT = 1 << 26  # bytes that wait as they are; malloc keeps as much of what was freed
 _HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
 _MAY_TAKE = getattr(mmap, "MADV_FREE", None)
 
@@ -40,14 +41,14 @@ class Buffers:
         size = _rounded(used)
         with self._lock:
             block = self._take(size, used)
-            memory = (ctypes.c_char * size).from_buffer(block)
+            memory = memoryview(block)
             weakref.finalize(memory, self._give, block).atexit = False
             self._in_use += size
             self._most = max(self._most, self._in_use)
         found = torch.frombuffer(memory, dtype=dtype, count=rows * columns).view(rows, columns)
         if (
-            torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-            and torch.are_deterministic_algorithms_enabled()
+            torch.are_deterministic_algorithms_enabled()
+            and torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         ):
             found.fill_(math.nan)  # as torch.empty does then
         return found
@@ -65,8 +66,9 @@ class Buffers:
         return block
 
     def _give(self, block: mmap.mmap) -> None:
-        _advise(block, _MAY_TAKE, len(block))
         with self._lock:
+            if self._held + len(block) > _KEPT:
+                _advise(block, _MAY_TAKE, len(block))
             self._in_use -= len(block)
             self._held += len(block)
             self._free.append(block)
