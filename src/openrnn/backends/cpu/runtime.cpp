@@ -455,22 +455,30 @@ struct RowSums {
   }
 };
 
-// result (rows, columns) = left (rows, depth) times right (depth, columns).
+// The left factor of a product, (rows, depth), and where the product goes.
+struct Left {
+  int64_t rows;
+  Depths depths;
+  int64_t row_stride;
+  real* result;
+};
+
+// The result of each left factor (rows, columns) = left (rows, depth) times right (depth, columns).
 //
 // Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
-// cache and a block of `left` in the second. Each thread has rows, or columns, of its own. Where
+// cache and a block of a left one in the second. Each thread has rows, or columns, of its own. Where
 // `sums` are wanted, of right over the depth, they are made of what was read to be packed.
-void matmul(int64_t rows, int64_t depth, int64_t columns, Depths left, int64_t left_row,
-            Depths right, int64_t right_column, real* result, int64_t threads, Pool pool,
-            real* sums = nullptr) {
+void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Depths right,
+            int64_t right_column, int64_t threads, Pool pool, real* sums = nullptr) {
   constexpr int64_t kColumns = 64 * kPanel, kHigh = 24 * kRows;
-  if (depth == 0) std::memset(result, 0, rows * columns * sizeof(real));
+  int64_t rows = 0;
+  for (const Left& left : lefts) rows += left.rows;
   const bool by_rows = rows >= columns;
   const int64_t parts = least(threads, (by_rows ? rows : columns) / kPanel + 1);
   parallel(pool, threads, parts, [&](int64_t part) {
     const int64_t begin = (by_rows ? rows : columns) * part / parts;
     const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
-    const int64_t row_end = by_rows ? end : rows, column_end = by_rows ? columns : end;
+    const int64_t column_end = by_rows ? columns : end;
     // Of a few hundred rows a sum in one piece would be less exact than a sum step by step is.
     const int64_t deepest = depth < 4 * kDeep ? least(kDeep / 4, depth) : kDeep;
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
@@ -481,17 +489,23 @@ void matmul(int64_t rows, int64_t depth, int64_t columns, Depths left, int64_t l
         const int64_t width = least(kColumns, column_end - c), deep = least(deepest, depth - k);
         pack(of_right.data, right, k, c, right_column, deep, width);
         if (sum) totals.add(right, k, deep, c, width);
-        for (int64_t r = by_rows ? begin : 0; r < row_end; r += kHigh) {
-          const int64_t high = least(kHigh, row_end - r);
-          const real* from = left.at(k) + r * left_row;
-          int64_t row_stride = left_row;
-          if (left.stride != 1 || left.each != nullptr) {
-            pack_left(of_left.data, left, k, r, left_row, deep, high);
-            from = of_left.data, row_stride = 0;
+        int64_t before = 0;  // rows of the left factors before this one
+        for (const Left& left : lefts) {
+          const int64_t first = by_rows && begin > before ? begin - before : 0;
+          const int64_t last = by_rows ? least(left.rows, end - before) : left.rows;
+          for (int64_t r = first; r < last; r += kHigh) {
+            const int64_t high = least(kHigh, last - r);
+            const real* from = left.depths.at(k) + r * left.row_stride;
+            int64_t row_stride = left.row_stride;
+            if (left.depths.stride != 1 || left.depths.each != nullptr) {
+              pack_left(of_left.data, left.depths, k, r, left.row_stride, deep, high);
+              from = of_left.data, row_stride = 0;
+            }
+            real* const to = left.result + r * columns + c;
+            multiply(high, from, row_stride, left.depths.stride, of_right.data, deep, to, columns,
+                     width, k > 0 ? to : nullptr, columns);
           }
-          real* const to = result + r * columns + c;
-          multiply(high, from, row_stride, left.stride, of_right.data, deep, to, columns, width,
-                   k > 0 ? to : nullptr, columns);
+          before += left.rows;
         }
       }
     if (sum) totals.write(sums, by_rows ? 0 : begin, column_end);
@@ -689,58 +703,82 @@ struct FactorRows {
 // Of the factors of a product the narrow one is the harder to pack: it is taken as the left one.
 bool packs_left(const OverRows& sum) { return sum.m >= sum.n; }
 
-// A sum over the rows. Where the one of the array that is packed is wanted as well, it goes to `sums`.
-void sum_rows(const Call& call, const OverRows& sum, real* sums) {
-  const int64_t all = call.offsets[call.steps];
-  const int64_t rows = sum.right.how == kSummed && all > 0 ? most_rows(call) : all;
-  if (rows == 0) {
-    std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
-    return;
+const Factor& packed_of(const OverRows& sum) { return packs_left(sum) ? sum.left : sum.right; }
+
+bool is_same(const Factor& a, const Factor& b) { return a.array == b.array && a.how == b.how; }
+
+// How many rows an array has that is read like that.
+int64_t rows_of(const Call& call, How how) {
+  return how == kSummed ? most_rows(call) : call.offsets[call.steps];
+}
+
+// The sum of an array alone.
+void sum_array(const Call& call, const OverRows& sum) {
+  const int64_t rows = rows_of(call, sum.right.how);
+  const FactorRows array(call, sum.right, rows, sum.n);
+  const int64_t parts = rows * sum.n < kToShare ? 1 : call.threads;
+  parallel(call.pool, call.threads, parts, [&](int64_t part) {
+    const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
+    RowSums totals(end);
+    totals.add(array.depths, 0, rows, first, end - first);
+    totals.write(sum.result, first, end);
+  });
+}
+
+// Products for which the same array is packed. Where its sum is wanted as well, it goes to `sums`.
+void sum_products(const Call& call, const std::vector<const OverRows*>& products, real* sums) {
+  const Factor& packed = packed_of(*products[0]);
+  const int64_t rows = rows_of(call, packed.how);
+  const int64_t columns = packs_left(*products[0]) ? products[0]->m : products[0]->n;
+  const FactorRows right(call, packed, rows, columns);
+  std::vector<FactorRows> others;
+  std::vector<Left> lefts;
+  int64_t turned_size = 0;
+  for (const OverRows* sum : products) turned_size += packs_left(*sum) ? sum->m * sum->n : 0;
+  Memory turned(turned_size);
+  real* free = turned.data;
+  for (const OverRows* sum : products) {
+    const bool turns = packs_left(*sum);
+    const int64_t high = turns ? sum->n : sum->m;
+    others.emplace_back(call, turns ? sum->right : sum->left, rows, high);
+    lefts.push_back({high, others.back().depths, 1, turns ? free : sum->result});
+    free += turns ? sum->m * sum->n : 0;
   }
-  const FactorRows right(call, sum.right, rows, sum.n);
-  if (sum.left.array == nullptr) {
-    const int64_t parts = rows * sum.n < kToShare ? 1 : call.threads;
-    parallel(call.pool, call.threads, parts, [&](int64_t part) {
-      const int64_t first = sum.n * part / parts, end = sum.n * (part + 1) / parts;
-      RowSums totals(end);
-      totals.add(right.depths, 0, rows, first, end - first);
-      totals.write(sum.result, first, end);
-    });
-    return;
-  }
-  const FactorRows left(call, sum.left, rows, sum.m);
-  if (!packs_left(sum)) {
-    matmul(sum.m, rows, sum.n, left.depths, 1, right.depths, 1, sum.result, call.threads, call.pool,
-           sums);
-  } else {
-    Memory turned(sum.m * sum.n);
-    matmul(sum.n, rows, sum.m, right.depths, 1, left.depths, 1, turned.data, call.threads,
-           call.pool, sums);
-    transpose(sum.result, sum.n, turned.data, sum.m, 1, sum.n, sum.m);
+  matmul(lefts, rows, columns, right.depths, 1, call.threads, call.pool, sums);
+  for (size_t i = 0; i < products.size(); i++) {
+    const OverRows& sum = *products[i];
+    if (packs_left(sum)) transpose(sum.result, sum.n, lefts[i].result, sum.m, 1, sum.n, sum.m);
   }
 }
 
-// All sums over the rows; that of an array alone is made where a product packs the array.
+// All sums over the rows. An array is packed once for all products that take it so, and its own sum is
+// made of what is read then.
 void sum_all(const Call& call, const Kernel& kernel) {
-  const int64_t rows = call.offsets[call.steps];
   std::vector<bool> is_made(kernel.sums);
+  for (int64_t i = 0; i < kernel.sums && call.offsets[call.steps] == 0; i++) {  // of no rows at all
+    const OverRows& sum = call.over_rows[i];
+    std::memset(sum.result, 0, sum.m * sum.n * sizeof(real));
+    is_made[i] = true;
+  }
   for (int64_t i = 0; i < kernel.sums; i++) {
-    const OverRows& product = call.over_rows[i];
-    if (product.left.array == nullptr) continue;
-    const Factor& packed = packs_left(product) ? product.left : product.right;
+    if (is_made[i] || call.over_rows[i].left.array == nullptr) continue;
+    const Factor& packed = packed_of(call.over_rows[i]);
+    std::vector<const OverRows*> products;
     real* sums = nullptr;
-    for (int64_t j = 0; j < kernel.sums && rows > 0; j++) {
+    for (int64_t j = 0; j < kernel.sums; j++) {
       const OverRows& sum = call.over_rows[j];
-      const Factor& of = sum.right;
-      const bool is_same = of.array == packed.array && of.how == packed.how;
-      if (sums != nullptr || is_made[j] || sum.left.array != nullptr || !is_same) continue;
-      sums = sum.result, is_made[j] = true;
+      if (is_made[j]) continue;
+      if (sum.left.array != nullptr) {
+        if (j < i || !is_same(packed_of(sum), packed)) continue;
+        products.push_back(&sum), is_made[j] = true;
+      } else if (sums == nullptr && is_same(sum.right, packed)) {
+        sums = sum.result, is_made[j] = true;
+      }
     }
-    sum_rows(call, product, sums);
+    sum_products(call, products, sums);
   }
   for (int64_t i = 0; i < kernel.sums; i++)
-    if (call.over_rows[i].left.array == nullptr && !is_made[i])
-      sum_rows(call, call.over_rows[i], nullptr);
+    if (!is_made[i]) sum_array(call, call.over_rows[i]);
 }
 
 }  // namespace
@@ -793,8 +831,8 @@ extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const re
                           int64_t left_row, int64_t left_depth, const real* right,
                           int64_t right_depth, int64_t right_column, real* result, int64_t threads,
                           Pool pool) {
-  matmul(rows, depth, columns, {left, left_depth, nullptr}, left_row, {right, right_depth, nullptr},
-         right_column, result, threads, pool);
+  matmul({{rows, {left, left_depth, nullptr}, left_row, result}}, depth, columns,
+         {right, right_depth, nullptr}, right_column, threads, pool);
 }
 
 // Asks for large pages, of which fewer have to be got one by one when memory is first written.
