@@ -19,6 +19,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import openrnn
 from openrnn.layers import repeat
+from openrnn.layers.layer import Layer
 from openrnn.sequence import Sequence
 
 
@@ -35,13 +36,21 @@ class Own(nn.Module):
         return torch.tanh(self.scale * self.linear(torch.cat((x, h), -1)))
 
 
-LAYERS: dict[str, Callable[[], openrnn.Layer]] = {
+LAYERS: dict[str, Callable[[], Layer]] = {
     "LSTM": lambda: openrnn.LSTM(5, 6),
     "LSTM batch first": lambda: openrnn.LSTM(5, 6, batch_first=True),
     "GRU with dropout": lambda: openrnn.GRU(5, 6, recurrent_dropout=0.5),
     "RNN": lambda: openrnn.RNN(5, 6),
     "LSTM cell": lambda: openrnn.Recurrent(openrnn.LSTMCell(5, 6)),
     "own cell, reverse": lambda: openrnn.Recurrent(Own(), reverse=True),
+    "LSTM, layers and directions": lambda: openrnn.LSTM(5, 6, 2, bidirectional=True),
+    "GRU, layers and dropout": lambda: openrnn.GRU(5, 6, 3, batch_first=True, dropout=0.5),
+    "Bidirectional": lambda: openrnn.Bidirectional(Own(), openrnn.RNNCell(5, 6), merge="sum"),
+    "Stack": lambda: openrnn.Stack(
+        [openrnn.LSTMCell(5, 8), openrnn.GRU(8, 8), openrnn.Stack([openrnn.GRUCell(8, 6)])],
+        dropout=0.5,
+        residual=True,
+    ),
 }
 x = torch.randn(4, 3, 5)
 
@@ -55,12 +64,27 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+def flat(state: Any) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else [t for part in state for t in flat(part)]
+
+
+def like(state: Any, change: Callable[[Tensor], Any]) -> Any:
+    """A state, nested as it is, with its tensors changed."""
+    if isinstance(state, Tensor):
+        return change(state)
+    return tuple(like(part, change) for part in state)
+
+
+def state_for(layer: nn.Module, input: Tensor) -> Any:
+    return like(fresh(layer)(input)[1], lambda final: torch.randn_like(final))
+
+
 def call(layer: nn.Module, input: Tensor, state: Any = None) -> list[Any]:
     """Results and gradients; the same random numbers each time."""
     torch.manual_seed(0)
     input = input.detach().requires_grad_()
     output, final = layer(input, state)
-    states = (final,) if isinstance(final, Tensor) else final
+    states = flat(final)
     loss = output.square().sum() + sum(s.sin().sum() for s in states)
     wanted = [input, *(p for p in layer.parameters() if p.requires_grad)]
     return [output, *states, *torch.autograd.grad(loss, wanted)]
@@ -76,6 +100,15 @@ def check(layer: nn.Module, input: Tensor = x, state: Any = None) -> None:
         pairs = zip(call(layer, input, state), call(fresh(layer), input, state), strict=True)
         for ours, wanted in pairs:
             torch.testing.assert_close(ours, wanted, rtol=0, atol=0)
+
+
+def same_error(layer: nn.Module, *given: Any) -> None:
+    """As of a layer of which nothing is known."""
+    with pytest.raises(Exception) as first:  # noqa: PT011
+        fresh(layer)(*given)
+    with pytest.raises(type(first.value)) as again:
+        layer(*given)
+    assert str(again.value) == str(first.value)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -94,31 +127,26 @@ def test_a_call_like_the_last_one(name: str, reads: list[Any]) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_with_a_state(name: str, reads: list[Any]) -> None:
     layer = LAYERS[name]()
-    batch = 4 if getattr(layer, "batch_first", False) else 3
-    lead = () if isinstance(layer, openrnn.Recurrent) else (1,)
-    count = 2 if "LSTM" in name else 1
-    states = tuple(torch.randn(*lead, batch, 6) for _ in range(count))
-    for state in (states, [*states]) if count == 2 else (states[0],):
-        check(layer, x, state)
+    state = state_for(layer, x)
+    forms = [state] if isinstance(state, Tensor) else [state, [*state], (None, *state[1:])]
+    for given in forms:
+        if isinstance(layer, (openrnn.Stack, openrnn.Bidirectional)) or None not in [*given]:
+            check(layer, x, given)
+    changes = (lambda s: s.double(), lambda s: s[..., :5], lambda s: s[:, :1], lambda s: [s])
+    bad = [like(state, change) for change in changes]
+    layer(x, state)  # a call like those to come, without gradients for x
+    for given in bad if isinstance(state, Tensor) else [*bad, (*state, state[0])]:
+        same_error(layer, x, given)
     reads.clear()
-    call(layer, x, states if count == 2 else states[0])
+    call(layer, x, state)
     assert not reads
-    bad = tuple(s.double() for s in states), tuple(s[..., :5] for s in states), (states[0],) * 3
-    for state in bad:
-        with pytest.raises((openrnn.ShapeError, openrnn.StateError, openrnn.BackendError)):
-            layer.__class__.forward(layer, x, state if count == 2 else state[0][..., :5])
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("with_state", [False, True])
 def test_with_resets(name: str, with_state: bool, reads: list[Any]) -> None:
     layer = LAYERS[name]()
-    first = getattr(layer, "batch_first", False)
-    batch, lead = (4 if first else 3), () if isinstance(layer, openrnn.Recurrent) else (1,)
-    state = None
-    if with_state:
-        states = [torch.randn(*lead, batch, 6) for _ in range(2 if "LSTM" in name else 1)]
-        state = states if len(states) == 2 else states[0]
+    state = state_for(layer, x) if with_state else None
     for _ in range(3):
         reset = torch.rand(x.shape[:2]) < 0.4
         results = []
@@ -160,10 +188,11 @@ def other_data(layer: nn.Module) -> None:
 
 
 def other_scale(layer: nn.Module) -> None:
-    if isinstance(layer, openrnn.Recurrent):
-        layer.cell.scale = 0.5
+    own = [cell for cell in layer.modules() if isinstance(cell, Own)]
+    if own:
+        own[0].scale = 0.5
     else:
-        layer.recurrent_dropout = 0.25
+        next(m for m in layer.modules() if hasattr(m, "recurrent_dropout")).recurrent_dropout = 0.25
 
 
 def hooked(layer: nn.Module) -> None:
@@ -171,7 +200,17 @@ def hooked(layer: nn.Module) -> None:
 
 
 def other_backend(layer: nn.Module) -> None:
-    layer.backend = "eager"
+    for part in layer.modules():
+        part.backend = "eager"
+
+
+def hooked_inside(layer: nn.Module) -> None:
+    inner = [part for part in layer.modules() if isinstance(part, Layer)]
+    inner[-1].register_forward_pre_hook(lambda module, given: (given[0] * 2, *given[1:]))
+
+
+def other_dropout(layer: nn.Module) -> None:
+    layer.dropout = 0.25
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -179,7 +218,7 @@ def other_backend(layer: nn.Module) -> None:
     "change",
     [
         *(half, other_parameter, frozen, evaluating, other_data, other_scale, hooked),
-        other_backend,
+        *(other_backend, hooked_inside, other_dropout),
     ],
     ids=lambda change: change.__name__,
 )
@@ -195,11 +234,7 @@ def test_errors_are_those_of_a_first_call(name: str) -> None:
     layer = LAYERS[name]()
     check(layer)
     for bad in (torch.randn(4, 3, 6), torch.randn(5), torch.randn(0, 0, 5), x.double(), "x"):
-        with pytest.raises(Exception) as first:  # noqa: PT011
-            fresh(layer)(bad)
-        with pytest.raises(type(first.value)) as again:
-            layer(bad)
-        assert str(again.value) == str(first.value)
+        same_error(layer, bad)
     check(layer)
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn import backends
 from openrnn.backends.checkpoint import check_checkpoint
-from openrnn.binding import Parameters, is_parametrized
+from openrnn.binding import is_parametrized
 from openrnn.cells.arguments import check_probability
 from openrnn.cells.base import Cell
-from openrnn.errors import ArgumentError, ArgumentTypeError
+from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import check_bool
-from openrnn.layers.recurrent import Recurrent
+from openrnn.layers.parts import Part
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link
 from openrnn.layers.torchlayer import TorchLayer, pairs
@@ -183,8 +184,10 @@ class DropIn(nn.RNNBase, TorchLayer):
                 cell["weight_hh"] = F.dropout(cell["weight_hh"], self.weight_drop)
         return pairs(cells) if self.bidirectional else cells
 
-    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
-        return None if self.training and self.weight_drop else super().alone()
+    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+        if self.training and self.weight_drop:
+            raise CellError("it drops weights at each call")
+        return super().part(features, dtype, parameters)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         # What is drawn for a call is not for many.

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from openrnn.errors import CellError
 from openrnn.layers.layer import Layer, Scanned
+from openrnn.layers.parts import Part, part_of
 from openrnn.sequence import Sequence
 
 
@@ -16,6 +20,13 @@ def has_hooks(layer: Layer) -> bool:
         or layer._backward_hooks
         or layer._backward_pre_hooks
     )
+
+
+def part_inside(layer: Layer, features: int, dtype: torch.dtype, parameters: Any) -> Part:
+    """`Layer.part` of a layer inside another."""
+    if has_hooks(layer):
+        raise CellError("it has hooks")
+    return part_of(layer, features, dtype, parameters)
 
 
 def scan_inside(

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from openrnn.errors import ArgumentError, ArgumentTypeError, StateError
+from openrnn.errors import ArgumentError, ArgumentTypeError, CellError, StateError
 from openrnn.layers.repeat import Known
 from openrnn.layers.stream import Link, Stream
 from openrnn.sequence import Sequence
 
 if TYPE_CHECKING:
-    from openrnn.binding import Parameters
-    from openrnn.layers.recurrent import Recurrent
+    from openrnn.layers.parts import Part
 
 
 class Scanned(NamedTuple):
@@ -112,12 +111,17 @@ class Layer(nn.Module, ABC):
         """
         return None
 
-    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
-        """The layer over the one cell that does all the work, and what it is lent.
+    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+        """What is done in a call like the last one, so that it can be repeated.
 
-        None where more is to be done, at each call, than to run that cell.
+        Args:
+            features, dtype: of the input.
+            parameters: as in `scan`.
+
+        Raises:
+            BackendError, CellError: more is to be done than to run cells in kernels.
         """
-        return None
+        raise CellError(f"{type(self).__name__} does more than to run cells")
 
     @property
     @abstractmethod

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openrnn.backends.backend import States, Stepper
 from openrnn.cells.arguments import check_probability
 from openrnn.errors import ArgumentError
-from openrnn.layers.hooks import scan_inside
+from openrnn.layers.hooks import part_inside, scan_inside
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
+from openrnn.layers.parts import Chain, Part
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stream import Link
 from openrnn.sequence import Sequence
@@ -127,6 +129,16 @@ class Stack(Layer):
             final.append(last)
             states.append(of_steps)
         return Scanned(sequence, tuple(final), tuple(states) if every else None)
+
+    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+        parts = []
+        layers: tuple[Any, ...] = tuple(self.layers)
+        lent = (None,) * len(layers) if parameters is None else parameters
+        for layer, own in zip(layers, lent, strict=True):
+            parts.append(part_inside(layer, features, dtype, own))
+            features = parts[-1].features
+        dropout = self.dropout if self.training else 0.0
+        return Chain(self, parts, dropout=dropout, residual=self.residual)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         if self.dropout > 0 and self.training:

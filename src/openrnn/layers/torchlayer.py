@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from openrnn.backends.backend import States, Stepper
-from openrnn.binding import Parameters
-from openrnn.errors import ShapeError
+from openrnn.errors import CellError, ShapeError
 from openrnn.layers.hooks import has_hooks
 from openrnn.layers.layer import Layer, Scanned
+from openrnn.layers.parts import Joined, Part
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link, is_default
@@ -95,13 +95,13 @@ class TorchLayer(Layer):
             return Scanned(sequence.with_data(own.output.data), own.state, states)
         output, final, states = self.stack.scan(
             sequence,
-            self._split_state(initial),
+            self.split_state(initial),
             lent,
-            reset_to=self._split_state(again),
+            reset_to=self.split_state(again),
             every=every,
         )
         return Scanned(
-            output, self._join_state(final, 0), self._join_state(states, 1) if every else None
+            output, self.join_state(final, 0), self.join_state(states, 1) if every else None
         )
 
     def _lone_layer(self) -> Recurrent | None:
@@ -111,11 +111,15 @@ class TorchLayer(Layer):
         layer = next(iter(self.stack.layers))
         return layer if type(layer) is Recurrent and not has_hooks(layer) else None
 
-    def alone(self) -> tuple[Recurrent, Parameters | None] | None:
-        found = None if self.learn_initial_state else self._lone_layer()
-        if found is None or found.alone() is None:
-            return None
-        return found, self.lend(drop=self.training)[0]
+    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+        if self.learn_initial_state:
+            raise CellError("its initial state is made at each call")
+        lent = parameters or self.lend(drop=self.training)
+        if (alone := self._lone_layer()) is not None:
+            return alone.part(features, dtype, lent[0]).of_torch(self)
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        shapes = [(count, size) for size in self._state_sizes().values()]
+        return Joined(self, self.stack.part(features, dtype, lent), dtype, shapes)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         link = self.stack.link(like, parameters or self.lend())
@@ -137,7 +141,7 @@ class TorchLayer(Layer):
             return hx
         return tensors[0] if len(self.states) == 1 else tensors
 
-    def _split_state(self, state: Any) -> Any:
+    def split_state(self, state: Any) -> Any:
         """What `_read_state` gives, taken apart for each cell, nested as the stack is."""
         if is_default(state):
             return state
@@ -147,8 +151,8 @@ class TorchLayer(Layer):
             cells = list(zip(*(tensor.unbind(0) for tensor in state), strict=True))
         return pairs(cells) if self.bidirectional else cells
 
-    def _join_state(self, states: Any, dim: int) -> Any:
-        """The inverse of `_split_state`; the cells are along `dim`."""
+    def join_state(self, states: Any, dim: int) -> Any:
+        """The inverse of `split_state`; the cells are along `dim`."""
         cells = [cell for pair in states for cell in pair] if self.bidirectional else states
         if len(self.states) == 1:
             return torch.stack(tuple(cells), dim)
@@ -189,11 +193,11 @@ class _Link(Link):
         self._like = Sequence(like.unsqueeze(0), (1, like.size(0)))
 
     def read(self) -> Any:
-        return self._layer._join_state(self._link.read(), 0)
+        return self._layer.join_state(self._link.read(), 0)
 
     def share(self, state: Any) -> list[tuple[Stepper, States]]:
         layer = self._layer
-        return self._link.share(layer._split_state(layer._read_state(self._like, state)))
+        return self._link.share(layer.split_state(layer._read_state(self._like, state)))
 
 
 def _with_cells(states: Any) -> Any:

@@ -31,17 +31,17 @@ class Glance:
 
     @classmethod
     def at(
-        cls, module: nn.Module, *, classes: bool = True, beside: Iterable[nn.Module] = ()
+        cls, *modules: nn.Module, classes: bool = True, beside: Iterable[nn.Module] = ()
     ) -> Glance | None:
-        """A glance at a module, or None if it holds what may change unseen.
+        """A glance at modules, or None if they hold what may change unseen.
 
         Args:
-            module: the module.
-            classes: and at its classes, whose methods may be replaced.
+            modules: the modules.
+            classes: and at their classes, whose methods may be replaced.
             beside: modules that are looked at as well, but not their classes.
         """
         glance = cls()
-        parts = (part for whole in (module, *beside) for part in whole.modules())
+        parts = (part for whole in (*modules, *beside) for part in whole.modules())
         for part in dict.fromkeys(parts):
             for name, value in part.__dict__.items():
                 if name != "_modules" and not glance._look(value):
@@ -50,7 +50,8 @@ class Glance:
             glance._note(part._modules.values())
         if not classes:
             return glance
-        for kind in {base for part in module.modules() for base in type(part).__mro__}:
+        inside = (part for whole in modules for part in whole.modules())
+        for kind in {base for part in inside for base in type(part).__mro__}:
             if kind.__module__ not in ("builtins", "torch.nn.modules.module"):
                 glance._note(vars(kind).values())
         return glance

@@ -1,0 +1,313 @@
+"""What a layer does in a call that is like the last one: cell after cell, in kernels.
+
+A layer says by `Layer.part` of what parts its work is made. A call goes through them twice: first
+each says whether it can take part, and then each runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openrnn.autograd import Wanted, call
+from openrnn.backends import cpu, staged
+from openrnn.backends.memory import check_memory
+from openrnn.binding import Parameters, is_parametrized
+from openrnn.errors import BackendError, CellError
+from openrnn.layers.int8cell import Int8Cell
+from openrnn.sequence import like_steps, loop_resets
+from openrnn.state import StateSpec
+from openrnn.step.program import program_of
+
+if TYPE_CHECKING:
+    from openrnn.layers.layer import Layer
+    from openrnn.layers.torchlayer import TorchLayer
+
+_CPU = torch.device("cpu")
+_Turn = tuple[list[Tensor | None], staged.Prepared]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call.
+
+    steps, batch: of the input.
+    resets: the rows before which a sequence is cut, or None.
+    learn: what a part does not know yet it is to find out.
+    turns: what the cells run, in order, once all have said that they can.
+    """
+
+    steps: int
+    batch: int
+    resets: Tensor | None
+    learn: bool
+    turns: list[_Turn] = field(default_factory=list)
+
+
+class Part(Protocol):
+    """Some of a layer's work.
+
+    features: of the output.
+    cells: those that run in it.
+    beside: other modules whose attributes tell what is done.
+    tensors: what the cells read.
+    """
+
+    features: int
+    cells: tuple[nn.Module, ...]
+    beside: tuple[nn.Module, ...]
+    tensors: tuple[Tensor, ...]
+
+    def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
+        """Whether the output has a gradient, or None: the call is to be made like a first one.
+
+        Args:
+            call: the call; the turns of this part's cells are added to it.
+            state: the initial state as the user gave it, or None.
+            wanted: whether the input has a gradient.
+        """
+
+    def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+        """The output, (T, B, features), and the state as the user gets it, of the input."""
+
+
+class CellPart:
+    """A cell in a kernel, with time forward or backward.
+
+    Args:
+        layer: the layer over the cell.
+        cell: the cell.
+        spec: what its states are, if that is known.
+        parameters: what it is lent, or None.
+        features, dtype: of the input.
+        reverse: run from the last step to the first.
+
+    Raises:
+        BackendError, CellError: no kernel runs it, or what it does is not known in advance.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        cell: nn.Module,
+        spec: StateSpec | None,
+        parameters: Parameters | None,
+        features: int,
+        dtype: torch.dtype,
+        *,
+        reverse: bool,
+    ) -> None:
+        if spec is None or spec.sizes is None:
+            raise CellError("what its states are is not known without one")
+        _check_plain(layer)
+        self._program, tensors = program_of(cell, parameters, spec, features, dtype, _CPU)
+        self._names, self.tensors = tuple(tensors), tuple(tensors.values())
+        check_memory(type(cell).__name__, self.tensors, _CPU)
+        self.cells: tuple[nn.Module, ...] = (cell,)
+        self.beside: tuple[nn.Module, ...] = (layer,)
+        self._lead: tuple[int, ...] = ()
+        self.features = spec.sizes[0]
+        self._spec, self._sizes = spec, spec.sizes
+        self._dtype, self._reverse = dtype, reverse
+        self._none = (None,) * len(spec.sizes)
+        self._refuses_gradients = isinstance(cell, Int8Cell)
+        # By what gradients are wanted: None where another way has to be taken.
+        self._prepared: dict[Wanted, staged.Prepared | None] = {}
+
+    def of_torch(self, layer: nn.Module) -> CellPart:
+        """The same in a layer of torch's form with this cell alone: its states are (1, B, H)."""
+        _check_plain(layer)
+        self._lead, self.beside = (1,), (layer, *self.beside)
+        return self
+
+    def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
+        initial: tuple[Tensor | None, ...] | None = self._none
+        if state is not None:
+            shapes = [(*self._lead, call.batch, size) for size in self._sizes]
+            initial = _read(state, shapes, self._dtype)
+        if initial is None:
+            return None
+        again = self._none if call.resets is None else initial
+        inputs: list[Tensor | None] = [*initial, *again, *self.tensors]
+        all_wanted = (wanted, *staged.wanted_of(inputs))
+        if call.learn and all_wanted not in self._prepared:
+            self._prepared[all_wanted] = self._prepare(all_wanted)
+        prepared = self._prepared.get(all_wanted)
+        if prepared is None:
+            return None
+        call.turns.append((inputs, prepared))
+        return any(all_wanted)
+
+    def run(self, call_: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+        inputs, prepared = next(turns)
+        steps = like_steps(call_.steps, call_.batch, (*self._lead, call_.batch))
+        resets = call_.resets
+        if resets is not None:
+            steps = steps.with_resets(loop_resets(resets, call_.batch) if self._reverse else resets)
+        output, *final = call(staged.Staged(prepared, steps, self._reverse), [data, *inputs])
+        return output, self._spec.wrap(tuple(final))
+
+    def _prepare(self, wanted: Wanted) -> staged.Prepared | None:
+        if self._refuses_gradients and any(wanted):
+            return None
+        try:
+            found = staged.prepared(cpu.ENGINE, self._program, self._names, wanted, False)
+        except BackendError:
+            return None
+        return found if found.takes_any_order else None
+
+
+class Beside:
+    """Parts that run over the same input. A state is one of each.
+
+    `merge`: makes the output of what they give; it has so many `features`.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        parts: Sequence[Part],
+        merge: Callable[..., Tensor],
+        features: int,
+    ) -> None:
+        self._parts, self._merge, self.features = parts, merge, features
+        self.cells, self.beside, self.tensors = _of_all(layer, parts)
+
+    def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
+        states = _shares(state, self._parts)
+        if states is None:
+            return None
+        has_gradient = False
+        for part, own in zip(self._parts, states, strict=True):
+            found = part.begin(call, own, wanted)
+            if found is None:
+                return None
+            has_gradient |= found
+        return has_gradient
+
+    def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+        pairs = [part.run(call, turns, data) for part in self._parts]
+        outputs, states = zip(*pairs, strict=True)
+        return self._merge(*outputs), states
+
+
+class Chain:
+    """Parts of which each takes what the one before gives. A state is one of each.
+
+    Args:
+        layer: the layer of which they are parts.
+        parts: the parts, in order.
+        dropout: probability that a number between two of them is zeroed.
+        residual: whether to what a part gives its input is added, where the features are as many.
+    """
+
+    def __init__(
+        self, layer: nn.Module, parts: Sequence[Part], *, dropout: float, residual: bool
+    ) -> None:
+        self._parts, self._dropout, self._residual = parts, dropout, residual
+        self.features = parts[-1].features
+        self.cells, self.beside, self.tensors = _of_all(layer, parts)
+
+    def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
+        states = _shares(state, self._parts)
+        if states is None:
+            return None
+        for part, own in zip(self._parts, states, strict=True):
+            found = part.begin(call, own, wanted)
+            if found is None:
+                return None
+            wanted = found or (self._residual and wanted)
+        return wanted
+
+    def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+        final = []
+        for place, part in enumerate(self._parts):
+            below = data
+            if place > 0 and self._dropout > 0:
+                data = F.dropout(data, self._dropout)
+            data, state = part.run(call, turns, data)
+            if self._residual and below.size(-1) == data.size(-1):
+                data = data + below
+            final.append(state)
+        return data, tuple(final)
+
+
+class Joined:
+    """A part in a layer of torch's form: its states are joined, along a dimension before the batch.
+
+    Args:
+        layer: the layer.
+        part: what it does; its states are those that `layer.split_state` gives.
+        dtype: of the input.
+        shapes: of the states, without the batch: the dimension before it and the features.
+    """
+
+    def __init__(
+        self, layer: TorchLayer, part: Part, dtype: torch.dtype, shapes: Sequence[tuple[int, int]]
+    ) -> None:
+        self._layer, self._part, self._dtype, self._shapes = layer, part, dtype, shapes
+        self.features = part.features
+        self.cells, self.beside, self.tensors = _of_all(layer, [part])
+
+    def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
+        if state is not None:
+            shapes = [(count, call.batch, size) for count, size in self._shapes]
+            if _read(state, shapes, self._dtype) is None:
+                return None
+            state = self._layer.split_state(state)
+        return self._part.begin(call, state, wanted)
+
+    def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+        output, states = self._part.run(call, turns, data)
+        return output, self._layer.join_state(states, 0)
+
+
+def part_of(layer: Layer, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    """See `Layer.part`; a class of the user's may do otherwise than ours."""
+    if type(layer).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        raise CellError("its class is not one of ours")
+    return layer.part(features, dtype, parameters)
+
+
+def _check_plain(layer: nn.Module) -> None:
+    if is_parametrized(layer):
+        raise CellError("what it reads is computed at each call")
+
+
+def _read(
+    state: Any, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> tuple[Tensor, ...] | None:
+    """The user's state of these shapes, a tensor or some, if there is nothing to be said of it."""
+    states = (state,) if len(shapes) == 1 else state
+    if type(states) not in (tuple, list) or len(states) != len(shapes):
+        return None
+    for tensor, shape in zip(states, shapes, strict=True):
+        if type(tensor) is not Tensor or tensor.shape != shape:
+            return None
+        if tensor.dtype != dtype or not tensor.is_cpu:
+            return None
+    return tuple(states)
+
+
+def _shares(state: Any, parts: Sequence[Part]) -> Sequence[Any] | None:
+    """The state of each part, or None if they are not as many."""
+    if state is None:
+        return (None,) * len(parts)
+    return state if type(state) in (tuple, list) and len(state) == len(parts) else None
+
+
+def _of_all(
+    layer: nn.Module, parts: Sequence[Part]
+) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...], tuple[Tensor, ...]]:
+    """Cells, modules beside them, and tensors, of a layer and its parts."""
+    _check_plain(layer)
+    return (
+        tuple(cell for part in parts for cell in part.cells),
+        (layer, *(module for part in parts for module in part.beside)),
+        tuple(tensor for part in parts for tensor in part.tensors),
+    )
