@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -183,6 +184,12 @@ class Prepared:
         )
         self.states = states
         self.randoms = [f"random.{node['number']}" for node in self.stages.randoms]
+
+    def by(self, forward: Scan) -> Prepared:
+        """The same, where without gradients this runs the stages forward."""
+        found = copy(self)
+        found.forward = forward
+        return found
 
     def kept(self) -> list[tuple[Shape, torch.dtype]]:
         """Shapes and dtypes of what a call keeps for its gradient, with the rows of all steps."""

@@ -159,7 +159,10 @@ class CellPart:
             found = staged.prepared(cpu.ENGINE, self._program, self._names, wanted, False)
         except BackendError:
             return None
-        return found if found.takes_any_order else None
+        if not found.takes_any_order:
+            return None
+        kernel: Any = found.forward
+        return found if any(wanted) else found.by(cpu.Packed(kernel))
 
 
 class Beside:

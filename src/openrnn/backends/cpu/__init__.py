@@ -6,10 +6,11 @@ from openrnn.backends import staged
 from openrnn.backends.backend import Call, States
 from openrnn.backends.cpu.build import compile_command
 from openrnn.backends.cpu.kernel import prepare, source
+from openrnn.backends.cpu.packed import Packed
 from openrnn.backends.cpu.stepper import stepper_of as stepper
 from openrnn.errors import BackendError
 
-__all__ = ["ENGINE", "compile_command", "run", "source", "stepper"]
+__all__ = ["ENGINE", "Packed", "compile_command", "run", "source", "stepper"]
 
 ENGINE = staged.Engine(prepare, fused=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from openrnn.backends.cpu.runtime import empty, matmul, runtime
 from openrnn.backends.cpu.words import (
     IS_PACKED,
     PACKED,
+    UNLESS_CHANGED,
     Bundle,
     Words,
     features_of,
@@ -32,6 +34,9 @@ from openrnn.step.evaluate import evaluator
 from openrnn.step.graph import Node
 from openrnn.step.shape import Batch, Shape, features, row_dims, rows_dim
 from openrnn.step.split import Stages, is_users, is_value
+
+if TYPE_CHECKING:
+    from openrnn.backends.cpu.packed import Packed
 
 _BUNDLE = "saved"  # the label of what is kept for the gradient, in one tensor
 
@@ -57,7 +62,7 @@ class Kernel:
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
         self._run = self._runtime.run
         self._packed_size = self._runtime.packed_size_of(self._kernel)
-        self._packs_much = self._packed_size * self._dtype.itemsize >= buffers.LARGE
+        self.packed_bytes = self._packed_size * self._dtype.itemsize
         cpu = torch.device("cpu")
         self._before, self._after = (
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
@@ -153,7 +158,7 @@ class Kernel:
         ]
 
     def __call__(
-        self, given: Given, steps: Steps, *, reverse: bool
+        self, given: Given, steps: Steps, *, reverse: bool, packed: Packed | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         dtype, total = self._dtype, steps.total
         known: dict[str, Any] = dict(given)
@@ -232,10 +237,15 @@ class Kernel:
             words[place] = tensor.data_ptr()
             for wanted, there in pairs:
                 words[wanted] = words[there]
-        if self._packs_much:
-            packed = buffers.empty(1, self._packed_size, dtype)
-            words[PACKED] = packed.data_ptr()
-        self._run(words.buffer_info()[0], self._kernel)
+        place = words.buffer_info()[0]
+        if packed is not None:
+            self._run_packed(place, words, packed)
+        else:
+            if self.packed_bytes >= buffers.LARGE:
+                tensor = buffers.empty(1, self._packed_size, dtype)
+                held.append(tensor)
+                words[PACKED] = tensor.data_ptr()
+            self._run(place, self._kernel)
         for label, spread in self._spread.items():
             where = known if is_value(label) else results
             where[label] = spread(where[label].flatten(0, -2))
@@ -254,6 +264,18 @@ class Kernel:
         for evaluate in self._after:
             sort(evaluate(known, total), known, results)
         return results, final
+
+    def _run_packed(self, place: int, words: array[int], packed: Packed) -> None:
+        weights = packed.weights
+        words[IS_PACKED] = UNLESS_CHANGED
+        if weights is not None:
+            words[PACKED] = weights.data_ptr()
+        if not self._run(place, self._kernel):
+            weights = empty((1, self._packed_size), self._dtype)
+            self._runtime.pack_weights(place, self._kernel, weights.data_ptr())
+            words[PACKED], words[IS_PACKED] = weights.data_ptr(), 1
+            packed.weights = weights
+            self._run(place, self._kernel)
 
     def _again(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         """What a state becomes at a reset, or where the gradients of that are added up."""

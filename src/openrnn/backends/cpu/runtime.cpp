@@ -396,6 +396,8 @@ void pack_weight(const Call&, const Weight&, int64_t, const real*, real*, int64_
 }  // namespace openrnn
 #endif
 
+#include "fingerprint.h"
+
 namespace openrnn {
 namespace {
 
@@ -550,9 +552,9 @@ int64_t size_of(const Weight& weight) {
                           : int8_size(weight.depth, weight.columns);
 }
 
-// What the weights and the sums of vectors take.
+// What the weights and the sums of vectors take, and behind them their fingerprint.
 int64_t size_of_packed(const Kernel& kernel) {
-  int64_t size = 0;
+  int64_t size = sizeof(uint64_t) / sizeof(real);
   for (int64_t w = 0; w < kernel.weights; w++)
     size += kernel.weight[w].matrices * size_of(kernel.weight[w]);
   for (int64_t v = 0; v < kernel.vectors; v++) size += padded(kernel.vector[v].size);
@@ -592,6 +594,17 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
     packed += padded(vector.size);
   }
   return weights;
+}
+
+// Where that of what is packed is; it may be at an odd place.
+char* fingerprint_in(real* packed, const Kernel& kernel) {
+  return reinterpret_cast<char*>(packed + size_of_packed(kernel)) - sizeof(uint64_t);
+}
+
+bool is_unchanged(const Call& call, const Kernel& kernel, real* packed) {
+  if (packed == nullptr) return false;
+  const uint64_t found = fingerprint_of(call, kernel);
+  return std::memcmp(&found, fingerprint_in(packed, kernel), sizeof found) == 0;
 }
 
 // Where a block of rows begins. Of ragged sequences the first rows have more steps than the last, so
@@ -788,6 +801,9 @@ using namespace openrnn;
 
 namespace {
 
+// Whether the weights of a call are packed already.
+enum : int64_t { kToPack, kIsPacked, kUnlessChanged };
+
 // One call: how it is, and then the addresses of all arrays, kind by kind, with what belongs to them.
 Call read_call(const int64_t* words, const Kernel* kernel) {
   Call call;
@@ -814,17 +830,26 @@ Call read_call(const int64_t* words, const Kernel* kernel) {
 
 }  // namespace
 
-extern "C" void run(const int64_t* words, const Kernel* kernel) {
+// Whether it has run. It does not where weights are said to be packed unless they have changed, and
+// they have.
+extern "C" int64_t run(const int64_t* words, const Kernel* kernel) {
   const Call call = read_call(words, kernel);
+  real* const packed = reinterpret_cast<real*>(words[7]);
+  const int64_t is_packed = words[8];
+  if (is_packed == kUnlessChanged && !is_unchanged(call, *kernel, packed)) return 0;
   if (call.order != nullptr) leave_alone(call, *kernel);
-  run_steps(call, kernel, reinterpret_cast<real*>(words[7]), words[8] != 0);
+  run_steps(call, kernel, packed, is_packed != kToPack);
   sum_all(call, *kernel);
+  return 1;
 }
 
 extern "C" int64_t packed_size_of(const Kernel* kernel) { return size_of_packed(*kernel); }
 
 extern "C" void pack_weights(const int64_t* words, const Kernel* kernel, real* packed) {
-  weights_in(packed, read_call(words, kernel), *kernel, false);
+  const Call call = read_call(words, kernel);
+  weights_in(packed, call, *kernel, false);
+  const uint64_t found = fingerprint_of(call, *kernel);
+  std::memcpy(fingerprint_in(packed, *kernel), &found, sizeof found);
 }
 
 extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const real* left,

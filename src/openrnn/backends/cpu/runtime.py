@@ -30,7 +30,7 @@ def built(dtype: torch.dtype, int8: bool) -> ctypes.CDLL:
     library = build.load(head + _SOURCE.read_text(encoding="utf-8"))
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.run.argtypes = (pointer, pointer)
-    library.run.restype = None
+    library.run.restype = size
     library.packed_size_of.argtypes = (pointer,)
     library.packed_size_of.restype = size
     library.pack_weights.argtypes = (pointer, pointer, pointer)

@@ -1,0 +1,124 @@
+// Whether weights are those that were packed before: 64 bits, on which each of their numbers counts, and
+// which to find takes a third of the time of packing. Others are taken for the same once in 2^64 changes.
+#pragma once
+
+#include <vector>
+
+#include "vectors.h"
+
+namespace openrnn {
+namespace {
+
+typedef uint64_t wide __attribute__((vector_size(kBytes)));
+
+constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;  // 2^64 over the golden ratio
+
+// For one word each state goes to one of its own, and for one state each word does.
+template <class T> INLINE T stirred(T state, T word) {
+  state ^= word;
+  return (state << 29 | state >> 35) * kOdd;
+}
+
+class Fingerprint {
+ public:
+  Fingerprint() {
+    for (int i = 0; i < kStates * kWords; i++) state_[i / kWords][i % kWords] = kOdd * (i + 1);
+  }
+  void take(const char* from, int64_t bytes) {
+    for (; bytes >= kStates * kBytes; from += kStates * kBytes, bytes -= kStates * kBytes)
+#pragma GCC unroll 4
+      for (int i = 0; i < kStates; i++)
+        state_[i] = stirred(state_[i], read(from + i * kBytes, kBytes));
+    for (; bytes > 0; from += kBytes, bytes -= kBytes)
+      state_[0] = stirred(state_[0], read(from, bytes < kBytes ? bytes : kBytes));
+  }
+  uint64_t value() const {
+    uint64_t all = 0;
+    for (int i = 0; i < kStates * kWords; i++) all = stirred(all, state_[i / kWords][i % kWords]);
+    return all;
+  }
+
+ private:
+  static constexpr int kStates = 4, kWords = kBytes / sizeof(uint64_t);  // states: so many do not wait
+  static INLINE wide read(const char* from, int64_t bytes) {
+    wide found = {};
+    __builtin_memcpy(&found, from, bytes);
+    return found;
+  }
+  wide state_[kStates];
+};
+
+// Lines of numbers in memory, in each so many of so many bytes.
+struct Lines {
+  const char* first;
+  int64_t bytes, count, length, line_stride, stride;  // strides in numbers
+
+  Lines part(int64_t begin, int64_t end) const {
+    return {first + begin * line_stride * bytes, bytes, end - begin, length, line_stride, stride};
+  }
+  uint64_t fingerprint() const {
+    Fingerprint found;
+    const bool is_dense = stride == 1 && line_stride == length;
+    const int64_t lines = is_dense ? 1 : count, each = is_dense ? count * length : length;
+    for (int64_t i = 0; i < lines; i++) {
+      const char* line = first + i * line_stride * bytes;
+      if (stride == 1) found.take(line, each * bytes);
+      else for (int64_t j = 0; j < each; j++) found.take(line + j * stride * bytes, bytes);
+    }
+    return found.value();
+  }
+};
+
+// A matrix, (columns, depth), in lines that lie in one piece if there are such.
+Lines lines_of(const char* first, int64_t bytes, int64_t columns, int64_t depth,
+               int64_t column_stride, int64_t depth_stride) {
+  if (column_stride == 1) return {first, bytes, depth, columns, depth_stride, 1};
+  return {first, bytes, columns, depth, column_stride, depth_stride};
+}
+
+// Of all that a call packs.
+uint64_t fingerprint_of(const Call& call, const Kernel& kernel) {
+  std::vector<Lines> all;
+  uint64_t found = 0;
+  const auto add = [&](const Lines& lines) {
+    constexpr int64_t kNumbers = 1 << 16;  // for one thread
+    const int64_t most = 1 + kNumbers / (lines.length + 1);
+    for (int64_t i = 0; i < lines.count; i += most)
+      all.push_back(lines.part(i, least(i + most, lines.count)));
+    found = stirred(stirred(found, uint64_t(lines.line_stride)), uint64_t(lines.stride));
+  };
+  for (int64_t w = 0; w < kernel.weights; w++) {
+    const Weight& weight = kernel.weight[w];
+    if (weight.table != nullptr) continue;
+    const bool is_int8 = weight.scale >= 0;
+    const int64_t* own = call.strides + 2 * weight.whole;
+    // Of int8, which is (columns, depth), the strides are in this order.
+    const int64_t depth_stride = weight.is_plain ? own[is_int8 ? 1 : 0] : weight.depth_stride;
+    const int64_t column_stride = weight.is_plain ? own[is_int8 ? 0 : 1] : weight.column_stride;
+    const int64_t bytes = is_int8 ? 1 : sizeof(real);
+    for (int64_t m = 0; m < weight.matrices; m++) {
+      const int64_t offset = weight.offsets[m];
+      const char* first = reinterpret_cast<const char*>(call.wholes[weight.whole]) + offset * bytes;
+      add(lines_of(first, bytes, weight.columns, weight.depth, column_stride, depth_stride));
+      if (!is_int8) continue;
+      const float* scale = reinterpret_cast<const float*>(call.wholes[weight.scale]);
+      const char* own_scale = reinterpret_cast<const char*>(scale + offset / weight.depth);
+      add({own_scale, sizeof(float), 1, weight.columns, weight.columns, 1});
+    }
+  }
+  for (int64_t v = 0; v < kernel.vectors; v++) {
+    const Vector& vector = kernel.vector[v];
+    for (int64_t i = 0; i < vector.count; i++) {
+      const char* first = reinterpret_cast<const char*>(call.wholes[vector.terms[i]]);
+      add({first, sizeof(real), 1, vector.size, vector.size, 1});
+    }
+  }
+  const int64_t count = all.size();
+  std::vector<uint64_t> each(count);
+  parallel(call.pool, call.threads, count, [&](int64_t i) { each[i] = all[i].fingerprint(); });
+  for (uint64_t one : each) found = stirred(found, one);
+  return found;
+}
+
+}  // namespace
+}  // namespace openrnn
