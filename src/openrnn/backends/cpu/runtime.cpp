@@ -267,10 +267,22 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
 
 // --- memory and threads --------------------------------------------------------------------------
 
+// Asks for large pages, of which fewer have to be got one by one when memory is first written.
+void ask_for_large_pages(void* data, int64_t size) {
+#if defined(__linux__)
+  const uintptr_t page = 1 << 21, begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(page - 1);
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 struct Memory {
   real* data;
-  explicit Memory(int64_t count)
-      : data(static_cast<real*>(std::aligned_alloc(64, (count * sizeof(real) + 127) / 64 * 64))) {}
+  explicit Memory(int64_t count) {
+    const int64_t size = (count * sizeof(real) + 127) / 64 * 64;
+    data = static_cast<real*>(std::aligned_alloc(64, size));
+    if (size >= 1 << 22) ask_for_large_pages(data, size);
+  }
   ~Memory() { std::free(data); }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -860,11 +872,4 @@ extern "C" void matmul_of(int64_t rows, int64_t depth, int64_t columns, const re
          {right, right_depth, nullptr}, right_column, threads, pool);
 }
 
-// Asks for large pages, of which fewer have to be got one by one when memory is first written.
-extern "C" void advise(void* data, int64_t size) {
-#if defined(__linux__)
-  const uintptr_t page = 1 << 21, begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(page - 1);
-  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
+extern "C" void advise(void* data, int64_t size) { ask_for_large_pages(data, size); }

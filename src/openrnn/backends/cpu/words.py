@@ -96,7 +96,7 @@ class Words:
             strides = strides_of(concrete(nodes[label].shape, 0))
             fixed.update(zip(self.strides[place], last_two(strides), strict=True))
         self._fixed = [fixed.get(place, 0) for place in range(_HEADER, next(places))]
-        self._last: tuple[Steps, bool, array[int]] | None = None
+        self._last: dict[bool, tuple[Steps, array[int]]] = {}  # by direction
 
     def handed_on_by(self, steps: Steps) -> int:
         """How many numbers are handed on to sums over the rows."""
@@ -108,9 +108,9 @@ class Words:
         In their place those of arrays in one tensor have the bytes before them, of numbers of this
         width, and strides are those of contiguous tensors.
         """
-        last = self._last
-        if last is not None and last[0] is steps and last[1] == reverse:
-            words = last[2][:]
+        last = self._last.get(reverse)
+        if last is not None and last[0] is steps:
+            words = last[1][:]
             renew(words)
             return words
         words = array("q", [*_header(steps, reverse, is_backward), *self._fixed])
@@ -120,7 +120,7 @@ class Words:
         for place, start in self._summed.items():
             words[place] = (self._of_rows * steps.total + start * steps.most) * width
         if steps.ragged is None and steps.resets is None:  # the same object comes again
-            self._last = steps, reverse, words[:]
+            self._last[reverse] = steps, words[:]
         return words
 
 
