@@ -146,7 +146,10 @@ class CellPart:
     def run(self, call_: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
         inputs, prepared = next(turns)
         steps = like_steps(call_.steps, call_.batch, (*self._lead, call_.batch))
-        resets = call_.resets
+        resets, kernel = call_.resets, prepared.forward
+        if resets is None and type(kernel) is cpu.Packed and kernel.is_plain:
+            output, final = kernel.plain([data, *inputs], steps, reverse=self._reverse)
+            return output, self._spec.wrap(tuple(final))
         if resets is not None:
             steps = steps.with_resets(loop_resets(resets, call_.batch) if self._reverse else resets)
         output, *final = call(staged.Staged(prepared, steps, self._reverse), [data, *inputs])
@@ -161,8 +164,10 @@ class CellPart:
             return None
         if not found.takes_any_order:
             return None
+        if any(wanted):
+            return found
         kernel: Any = found.forward
-        return found if any(wanted) else found.by(cpu.Packed(kernel))
+        return found.by(cpu.Packed(kernel, found.labels, found.program.states))
 
 
 class Beside:

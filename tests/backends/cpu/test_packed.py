@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import openrnn
 from openrnn.backends.cpu import packed
-from openrnn.backends.cpu.kernel import Kernel
 
 SIZE = 40  # of a layer whose weights are worth it
 x = torch.randn(5, 3, SIZE)
@@ -35,13 +34,13 @@ def _no_gradients() -> Iterator[None]:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
     """The packed weights that each kernel used, one after the other."""
     seen: list[Tensor | None] = []
-    run = Kernel._run_packed
+    run = packed.Packed.run
 
-    def spy(self: Kernel, place: int, words: Any, kept: packed.Packed) -> None:
-        run(self, place, words, kept)
-        seen.append(kept.weights)
+    def spy(self: packed.Packed, words: Any) -> None:
+        run(self, words)
+        seen.append(self.weights)
 
-    monkeypatch.setattr(Kernel, "_run_packed", spy)
+    monkeypatch.setattr(packed.Packed, "run", spy)
     return seen
 
 

@@ -19,7 +19,6 @@ from openrnn.backends.cpu.runtime import empty, matmul, runtime
 from openrnn.backends.cpu.words import (
     IS_PACKED,
     PACKED,
-    UNLESS_CHANGED,
     Bundle,
     Words,
     features_of,
@@ -53,16 +52,17 @@ class Kernel:
     def __init__(self, stages: Stages, states: tuple[str, ...], forward: Kernel | None) -> None:
         bundle = forward.bundle if forward else ()
         self._is_backward, self._stages = forward is not None, stages
-        phases, assembly, self._dtype = assemble(stages, states)
+        phases, assembly, self.dtype = assemble(stages, states)
         int8 = any(weight.scale for plan in assembly.plans for weight in plan.weights)
         with ThreadPoolExecutor(1) as aside:  # where both have to be built, side by side
-            built = aside.submit(runtime, self._dtype, int8=int8)
-            self._library = build.load(generate(assembly, self._dtype))
+            built = aside.submit(runtime, self.dtype, int8=int8)
+            self._library = build.load(generate(assembly, self.dtype))
             self._runtime = built.result()
         self._kernel = ctypes.addressof(ctypes.c_char.in_dll(self._library, "kernel"))
         self._run = self._runtime.run
         self._packed_size = self._runtime.packed_size_of(self._kernel)
-        self.packed_bytes = self._packed_size * self._dtype.itemsize
+        self.packed_bytes = self._packed_size * self.dtype.itemsize
+        self._packs_much = self.packed_bytes >= buffers.LARGE
         cpu = torch.device("cpu")
         self._before, self._after = (
             [evaluator(graph, cpu, matmul) for graph in graphs if graph.outputs]
@@ -83,7 +83,7 @@ class Kernel:
         before = starts(bundle)
         for_torch = phases.read_in_torch()
         self._for_torch = [
-            (label, before[label], features(node.shape), _spread(node, self._dtype))
+            (label, before[label], features(node.shape), _spread(node, self.dtype))
             for label, node in for_torch.items()
             if label in before
         ]
@@ -120,7 +120,7 @@ class Kernel:
             (
                 place,
                 label,
-                torch.int8 if nodes[label].dtype == torch.int8 else self._dtype,
+                torch.int8 if nodes[label].dtype == torch.int8 else self.dtype,
                 label in assembly.any_layout,
             )
             for label, place in words.wholes.items()
@@ -134,7 +134,7 @@ class Kernel:
         self._spread = {
             label: spread
             for label in assembly.made
-            if label not in together and (spread := _spread(results[label][1], self._dtype))
+            if label not in together and (spread := _spread(results[label][1], self.dtype))
         }
         self._sums = [
             (*places, over.label, over.shape)
@@ -144,13 +144,13 @@ class Kernel:
         sums = {over.label: over.dtype for over in assembly.over_rows}
         states_of = {name: stages.next_state(name).dtype for name in assembly.step.states}
         self.stored_sums, self.stored_states = (
-            {key: kind for key, kind in kinds.items() if kind != self._dtype}
+            {key: kind for key, kind in kinds.items() if kind != self.dtype}
             for kinds in (sums, states_of)
         )
         self._results_of_sums = [*phases.sums.items()]
 
     def kept(self) -> list[tuple[Shape, torch.dtype]]:
-        whole = ((Batch(), self._bundled), self._dtype)
+        whole = ((Batch(), self._bundled), self.dtype)
         nodes = {label: self._stages.result(label) for label in self.saved if label != _BUNDLE}
         return [
             (nodes[label].shape, nodes[label].dtype) if label in nodes else whole
@@ -160,7 +160,7 @@ class Kernel:
     def __call__(
         self, given: Given, steps: Steps, *, reverse: bool, packed: Packed | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        dtype, total = self._dtype, steps.total
+        dtype, total = self.dtype, steps.total
         known: dict[str, Any] = dict(given)
         results = dict[str, Tensor]()
         if not self.takes_any_order:
@@ -203,16 +203,7 @@ class Kernel:
                 shape = steps.shape if is_of_users else (total,)
                 tensor = results[label] = empty((*shape, columns), dtype)
             words[place] = tensor.data_ptr()
-        for place, label, kind, any_layout in self.wholes:
-            tensor = known[label]
-            if tensor.dtype != kind or not tensor.is_contiguous():
-                tensor = _plain(tensor, kind, any_layout)
-                held.append(tensor)
-                first, second = words_of.strides[place]
-                words[first], words[second] = last_two(tensor.stride())
-            words[place] = address = tensor.data_ptr()
-            if not address:
-                _check_there(tensor)
+        self.give_wholes(words, [known[label] for _, label, *_ in self.wholes], held)
         final, again = {}, {}
         for before, after, at_reset, name, label, columns in self.states:
             tensor = known[label]
@@ -237,15 +228,7 @@ class Kernel:
             words[place] = tensor.data_ptr()
             for wanted, there in pairs:
                 words[wanted] = words[there]
-        place = words.buffer_info()[0]
-        if packed is not None:
-            self._run_packed(place, words, packed)
-        else:
-            if self.packed_bytes >= buffers.LARGE:
-                tensor = buffers.empty(1, self._packed_size, dtype)
-                held.append(tensor)
-                words[PACKED] = tensor.data_ptr()
-            self._run(place, self._kernel)
+        (packed or self).run(words)
         for label, spread in self._spread.items():
             where = known if is_value(label) else results
             where[label] = spread(where[label].flatten(0, -2))
@@ -265,25 +248,46 @@ class Kernel:
             sort(evaluate(known, total), known, results)
         return results, final
 
-    def _run_packed(self, place: int, words: array[int], packed: Packed) -> None:
-        weights = packed.weights
-        words[IS_PACKED] = UNLESS_CHANGED
-        if weights is not None:
-            words[PACKED] = weights.data_ptr()
-        if not self._run(place, self._kernel):
-            weights = empty((1, self._packed_size), self._dtype)
-            self._runtime.pack_weights(place, self._kernel, weights.data_ptr())
-            words[PACKED], words[IS_PACKED] = weights.data_ptr(), 1
-            packed.weights = weights
-            self._run(place, self._kernel)
+    def give_wholes(self, words: array[int], tensors: list[Tensor], held: list[Tensor]) -> None:
+        """Writes where tensors without rows are, those of `wholes`; copies of them are held."""
+        for (place, _, kind, any_layout), tensor in zip(self.wholes, tensors, strict=True):
+            if tensor.dtype != kind or not tensor.is_contiguous():
+                tensor = _plain(tensor, kind, any_layout)
+                held.append(tensor)
+                first, second = self.words.strides[place]
+                words[first], words[second] = last_two(tensor.stride())
+            words[place] = address = tensor.data_ptr()
+            if not address:
+                _check_there(tensor)
+
+    def run(self, words: array[int]) -> bool:
+        """Whether it has run: see `run` in runtime.cpp."""
+        if self._packs_much and not words[IS_PACKED]:
+            packed = buffers.empty(1, self._packed_size, self.dtype)
+            words[PACKED] = packed.data_ptr()
+        return bool(self._run(words.buffer_info()[0], self._kernel))
+
+    def pack(self, words: array[int]) -> Tensor:
+        """The weights that a call reads, packed."""
+        packed = empty((1, self._packed_size), self.dtype)
+        self._runtime.pack_weights(words.buffer_info()[0], self._kernel, packed.data_ptr())
+        return packed
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one call of C++, which reads x and makes one array of rows, and states."""
+        more = (self._before, self._after, self._for_torch, self._sums, self._spread)
+        only_x = [(label, fold) for _, label, fold in self.reads] == [("input.x", None)]
+        makes_more = len(self.writes) > 1 or self.bundle or self.words.handed_on
+        return self.apart and only_x and not (any(more) or makes_more or self.stored_states)
 
     def _again(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         """What a state becomes at a reset, or where the gradients of that are added up."""
         if given is None:  # zeros, which want no gradient
             return None
         if self._is_backward:
-            return torch.zeros(shape, dtype=self._dtype)
-        plain: Tensor = _plain(given, self._dtype)
+            return torch.zeros(shape, dtype=self.dtype)
+        plain: Tensor = _plain(given, self.dtype)
         return plain
 
 
@@ -303,7 +307,7 @@ class Standing:
     """
 
     def __init__(self, kernel: Kernel, known: Given, like: Tensor, output: str) -> None:
-        rows, dtype = like.size(0), kernel._dtype
+        rows, dtype = like.size(0), kernel.dtype
         only_x = [label for _, label, _ in kernel.reads] == ["input.x"]
         is_plain = not kernel.stored_states and like.dtype == dtype
         if not kernel.apart or kernel._spread or not is_plain or not only_x:
@@ -336,12 +340,11 @@ class Standing:
             for initial, final, _, name, *_ in kernel.states:
                 call[initial], call[final] = before[name].data_ptr(), after[name].data_ptr()
             calls.append(call)
-        packed = empty((1, kernel._packed_size), dtype)
-        kernel._runtime.pack_weights(calls[0].buffer_info()[0], kernel._kernel, packed.data_ptr())
+        packed = kernel.pack(calls[0])
         for call in calls:
             call[PACKED], call[IS_PACKED] = packed.data_ptr(), 1
         self._packed = packed
-        self._calls = [(call, call.buffer_info()[0]) for call in calls]
+        self._calls = calls
         self._turn = 0
 
     @property
@@ -360,10 +363,10 @@ class Standing:
     def __call__(self, x: Tensor) -> Tensor:
         x = x.contiguous()
         self._made[self._output] = result = torch.empty_like(self._made[self._output])
-        words, place = self._calls[self._turn]
+        words = self._calls[self._turn]
         renew(words)
         words[self._of_x], words[self._of_output] = x.data_ptr(), result.data_ptr()
-        self._kernel._run(place, self._kernel._kernel)
+        self._kernel.run(words)
         self._turn ^= 1
         return result
 
