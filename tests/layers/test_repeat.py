@@ -381,6 +381,23 @@ def test_the_end_of_a_layer(name: str) -> None:
     assert gone() is None
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_goes_with_its_weights_at_once(name: str) -> None:
+    """Not when Python looks for cycles, which may be much later."""
+    layer = LAYERS[name]()
+    for _ in range(3):
+        layer(x)[0].sum().backward()
+        with torch.no_grad():
+            layer(x)
+    gone = [weakref.ref(part) for part in (layer, *layer.modules(), *layer.parameters())]
+    gc.disable()
+    try:
+        del layer
+        assert [part() for part in gone] == [None] * len(gone)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("name", ["LSTM", "own cell, reverse"])
 def test_in_8_bits(name: str, reads: list[Any]) -> None:
     layer = openrnn.quantize(LAYERS[name]())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from openrnn.errors import ArgumentError
 from openrnn.layers.hooks import part_inside, scan_inside
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
-from openrnn.layers.parts import Beside, Part
+from openrnn.layers.parts import Beside, Part, Survey
 from openrnn.layers.recurrent import Recurrent
 from openrnn.sequence import Sequence
 
@@ -112,9 +112,10 @@ class Bidirectional(Layer):
         merged = _MERGES[self.merge](*(output.data for output in outputs))
         return Scanned(sequence.with_data(merged), final, states if every else None)
 
-    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    def part(self, survey: Survey, features: int, parameters: Any = None) -> Part:
+        survey.add(self)
         parts = [
-            part_inside(layer, features, dtype, own)
+            part_inside(layer, survey, features, own)
             for layer, own in zip(
                 (self.forward_layer, self.backward_layer),
                 (None, None) if parameters is None else parameters,
@@ -123,7 +124,7 @@ class Bidirectional(Layer):
         ]
         sizes = [part.features for part in parts]
         size = sum(sizes) if self.merge == "concat" else sizes[0]
-        return Beside(self, parts, _MERGES[self.merge], size)
+        return Beside(parts, _MERGES[self.merge], size)
 
     def extra_repr(self) -> str:
         options = [f"merge={self.merge!r}"] if self.merge != "concat" else []

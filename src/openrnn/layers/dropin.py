@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from openrnn.cells.base import Cell
 from openrnn.errors import ArgumentError, ArgumentTypeError, CellError
 from openrnn.layers.bidirectional import Bidirectional
 from openrnn.layers.layer import check_bool
-from openrnn.layers.parts import Part
+from openrnn.layers.parts import Part, Survey
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link
 from openrnn.layers.torchlayer import TorchLayer, pairs
@@ -184,10 +183,10 @@ class DropIn(nn.RNNBase, TorchLayer):
                 cell["weight_hh"] = F.dropout(cell["weight_hh"], self.weight_drop)
         return pairs(cells) if self.bidirectional else cells
 
-    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    def part(self, survey: Survey, features: int, parameters: Any = None) -> Part:
         if self.training and self.weight_drop:
             raise CellError("it drops weights at each call")
-        return super().part(features, dtype, parameters)
+        return super().part(survey, features, parameters)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         # What is drawn for a call is not for many.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from openrnn.errors import CellError
 from openrnn.layers.layer import Layer, Scanned
-from openrnn.layers.parts import Part, part_of
+from openrnn.layers.parts import Part, Survey, part_of
 from openrnn.sequence import Sequence
 
 
@@ -22,11 +20,11 @@ def has_hooks(layer: Layer) -> bool:
     )
 
 
-def part_inside(layer: Layer, features: int, dtype: torch.dtype, parameters: Any) -> Part:
+def part_inside(layer: Layer, survey: Survey, features: int, parameters: Any) -> Part:
     """`Layer.part` of a layer inside another."""
     if has_hooks(layer):
         raise CellError("it has hooks")
-    return part_of(layer, features, dtype, parameters)
+    return part_of(layer, survey, features, parameters)
 
 
 def scan_inside(

@@ -15,7 +15,7 @@ from openrnn.layers.stream import Link, Stream
 from openrnn.sequence import Sequence
 
 if TYPE_CHECKING:
-    from openrnn.layers.parts import Part
+    from openrnn.layers.parts import Part, Survey
 
 
 class Scanned(NamedTuple):
@@ -32,11 +32,22 @@ class Scanned(NamedTuple):
 class Layer(nn.Module, ABC):
     """A module over whole sequences: `output, state = layer(input, state)`."""
 
+    # Not in `__dict__`: what is known of the layer looks at that, and goes with the layer at once.
+    __slots__ = ("_repeats",)
+    _repeats: Known
     batch_first: bool
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._known = Known()
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__  # of a copy nothing is known
+
+    @property
+    def _known(self) -> Known:
+        """How its last call is repeated, if that can be done."""
+        try:
+            return self._repeats
+        except AttributeError:  # new, or a copy
+            self._repeats = Known()
+            return self._repeats
 
     def forward(
         self,
@@ -111,11 +122,12 @@ class Layer(nn.Module, ABC):
         """
         return None
 
-    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    def part(self, survey: Survey, features: int, parameters: Any = None) -> Part:
         """What is done in a call like the last one, so that it can be repeated.
 
         Args:
-            features, dtype: of the input.
+            survey: of the whole layer that it is a part of; what is found out is noted there.
+            features: of the input.
             parameters: as in `scan`.
 
         Raises:

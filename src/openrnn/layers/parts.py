@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -49,19 +50,40 @@ class Call:
     turns: list[_Turn] = field(default_factory=list)
 
 
+class Survey:
+    """What a layer is made of, as is found when it says of what parts its work is made.
+
+    layers: it, and those inside, whose attributes tell what is done.
+    cells: those that run.
+    tensors: what these read.
+
+    Args:
+        dtype: of the input.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.layers, self.cells = list[nn.Module](), list[nn.Module]()
+        self.tensors = list[Tensor]()
+
+    def add(self, layer: nn.Module) -> None:
+        """Notes a layer.
+
+        Raises:
+            CellError: what it reads is computed at each call.
+        """
+        if is_parametrized(layer):
+            raise CellError("it has a parametrization")
+        self.layers.append(layer)
+
+
 class Part(Protocol):
-    """Some of a layer's work.
+    """Some of a layer's work. It does not keep the layer alive, which may know it.
 
     features: of the output.
-    cells: those that run in it.
-    beside: other modules whose attributes tell what is done.
-    tensors: what the cells read.
     """
 
     features: int
-    cells: tuple[nn.Module, ...]
-    beside: tuple[nn.Module, ...]
-    tensors: tuple[Tensor, ...]
 
     def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
         """Whether the output has a gradient, or None: the call is to be made like a first one.
@@ -80,11 +102,11 @@ class CellPart:
     """A cell in a kernel, with time forward or backward.
 
     Args:
-        layer: the layer over the cell.
+        survey: of the whole layer; the cell and what it reads is noted there.
         cell: the cell.
         spec: what its states are, if that is known.
         parameters: what it is lent, or None.
-        features, dtype: of the input.
+        features: of the input.
         reverse: run from the last step to the first.
 
     Raises:
@@ -93,23 +115,22 @@ class CellPart:
 
     def __init__(
         self,
-        layer: nn.Module,
+        survey: Survey,
         cell: nn.Module,
         spec: StateSpec | None,
         parameters: Parameters | None,
         features: int,
-        dtype: torch.dtype,
         *,
         reverse: bool,
     ) -> None:
         if spec is None or spec.sizes is None:
             raise CellError("what its states are is not known without one")
-        _check_plain(layer)
+        dtype = survey.dtype
         self._program, tensors = program_of(cell, parameters, spec, features, dtype, _CPU)
-        self._names, self.tensors = tuple(tensors), tuple(tensors.values())
-        check_memory(type(cell).__name__, self.tensors, _CPU)
-        self.cells: tuple[nn.Module, ...] = (cell,)
-        self.beside: tuple[nn.Module, ...] = (layer,)
+        self._names, self._tensors = tuple(tensors), tuple(tensors.values())
+        check_memory(type(cell).__name__, self._tensors, _CPU)
+        survey.cells.append(cell)
+        survey.tensors += self._tensors
         self._lead: tuple[int, ...] = ()
         self.features = spec.sizes[0]
         self._spec, self._sizes = spec, spec.sizes
@@ -119,10 +140,9 @@ class CellPart:
         # By what gradients are wanted: None where another way has to be taken.
         self._prepared: dict[Wanted, staged.Prepared | None] = {}
 
-    def of_torch(self, layer: nn.Module) -> CellPart:
+    def of_torch(self) -> CellPart:
         """The same in a layer of torch's form with this cell alone: its states are (1, B, H)."""
-        _check_plain(layer)
-        self._lead, self.beside = (1,), (layer, *self.beside)
+        self._lead = (1,)
         return self
 
     def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
@@ -133,7 +153,7 @@ class CellPart:
         if initial is None:
             return None
         again = self._none if call.resets is None else initial
-        inputs: list[Tensor | None] = [*initial, *again, *self.tensors]
+        inputs: list[Tensor | None] = [*initial, *again, *self._tensors]
         all_wanted = (wanted, *staged.wanted_of(inputs))
         if call.learn and all_wanted not in self._prepared:
             self._prepared[all_wanted] = self._prepare(all_wanted)
@@ -176,15 +196,8 @@ class Beside:
     `merge`: makes the output of what they give; it has so many `features`.
     """
 
-    def __init__(
-        self,
-        layer: nn.Module,
-        parts: Sequence[Part],
-        merge: Callable[..., Tensor],
-        features: int,
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], merge: Callable[..., Tensor], features: int) -> None:
         self._parts, self._merge, self.features = parts, merge, features
-        self.cells, self.beside, self.tensors = _of_all(layer, parts)
 
     def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
         states = _shares(state, self._parts)
@@ -208,18 +221,14 @@ class Chain:
     """Parts of which each takes what the one before gives. A state is one of each.
 
     Args:
-        layer: the layer of which they are parts.
         parts: the parts, in order.
         dropout: probability that a number between two of them is zeroed.
         residual: whether to what a part gives its input is added, where the features are as many.
     """
 
-    def __init__(
-        self, layer: nn.Module, parts: Sequence[Part], *, dropout: float, residual: bool
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], *, dropout: float, residual: bool) -> None:
         self._parts, self._dropout, self._residual = parts, dropout, residual
         self.features = parts[-1].features
-        self.cells, self.beside, self.tensors = _of_all(layer, parts)
 
     def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
         states = _shares(state, self._parts)
@@ -258,33 +267,32 @@ class Joined:
     def __init__(
         self, layer: TorchLayer, part: Part, dtype: torch.dtype, shapes: Sequence[tuple[int, int]]
     ) -> None:
-        self._layer, self._part, self._dtype, self._shapes = layer, part, dtype, shapes
+        self._layer, self._part, self._dtype, self._shapes = ref(layer), part, dtype, shapes
         self.features = part.features
-        self.cells, self.beside, self.tensors = _of_all(layer, [part])
 
     def begin(self, call: Call, state: Any, wanted: bool) -> bool | None:
         if state is not None:
             shapes = [(count, call.batch, size) for count, size in self._shapes]
             if _read(state, shapes, self._dtype) is None:
                 return None
-            state = self._layer.split_state(state)
+            state = self._torch_layer().split_state(state)
         return self._part.begin(call, state, wanted)
 
     def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
         output, states = self._part.run(call, turns, data)
-        return output, self._layer.join_state(states, 0)
+        return output, self._torch_layer().join_state(states, 0)
+
+    def _torch_layer(self) -> TorchLayer:
+        layer = self._layer()
+        assert layer is not None, "it is called"
+        return layer
 
 
-def part_of(layer: Layer, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+def part_of(layer: Layer, survey: Survey, features: int, parameters: Any = None) -> Part:
     """See `Layer.part`; a class of the user's may do otherwise than ours."""
     if type(layer).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise CellError("its class is not one of ours")
-    return layer.part(features, dtype, parameters)
-
-
-def _check_plain(layer: nn.Module) -> None:
-    if is_parametrized(layer):
-        raise CellError("what it reads is computed at each call")
+    return layer.part(survey, features, parameters)
 
 
 def _read(
@@ -307,15 +315,3 @@ def _shares(state: Any, parts: Sequence[Part]) -> Sequence[Any] | None:
     if state is None:
         return (None,) * len(parts)
     return state if type(state) in (tuple, list) and len(state) == len(parts) else None
-
-
-def _of_all(
-    layer: nn.Module, parts: Sequence[Part]
-) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...], tuple[Tensor, ...]]:
-    """Cells, modules beside them, and tensors, of a layer and its parts."""
-    _check_plain(layer)
-    return (
-        tuple(cell for part in parts for cell in part.cells),
-        (layer, *(module for part in parts for module in part.beside)),
-        tuple(tensor for part in parts for tensor in part.tensors),
-    )

@@ -16,7 +16,7 @@ from openrnn.binding import Parameters
 from openrnn.errors import ArgumentTypeError, CellError, ShapeError
 from openrnn.layers.int8cell import Int8Cell
 from openrnn.layers.layer import Layer, Scanned, check_bool
-from openrnn.layers.parts import CellPart
+from openrnn.layers.parts import CellPart, Survey
 from openrnn.layers.stream import Link, is_default
 from openrnn.sequence import Sequence
 from openrnn.state import StateSpec, state_spec
@@ -156,14 +156,12 @@ class Recurrent(Layer):
             states = spec.wrap(tuple(sequence.with_data(data).write_states() for data in rows))
         return Scanned(output, spec.wrap(final), states)
 
-    def part(
-        self, features: int, dtype: torch.dtype, parameters: Parameters | None = None
-    ) -> CellPart:
+    def part(self, survey: Survey, features: int, parameters: Parameters | None = None) -> CellPart:
         if self.checkpoint is not None or self.initial_names or self.backend not in ("auto", "cpu"):
             raise CellError("it does more than to run a kernel")
-        return CellPart(
-            *(self, self.cell, self.known_spec, parameters, features, dtype), reverse=self.reverse
-        )
+        survey.add(self)
+        spec, reverse = self.known_spec, self.reverse
+        return CellPart(survey, self.cell, spec, parameters, features, reverse=reverse)
 
     @property
     def known_spec(self) -> StateSpec | None:

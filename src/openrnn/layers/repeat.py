@@ -8,7 +8,6 @@ on with after resets, and cells do all the work in kernels.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from openrnn import backends
 from openrnn.autograd import in_transform
 from openrnn.binding import has_global_hooks
 from openrnn.errors import BackendError, CellError
-from openrnn.layers.parts import Call, part_of
+from openrnn.layers.parts import Call, Survey, part_of
 from openrnn.sequence import apart, flat_resets
 from openrnn.step.glance import Glance
 
@@ -41,23 +40,24 @@ class Repeat:
 
     def __init__(self, layer: Layer, input: Tensor) -> None:
         self._features, self._dtype = input.size(2), input.dtype
-        self._part = part_of(layer, self._features, self._dtype)
-        glance = Glance.at(*self._part.cells, beside=self._part.beside)
+        survey = Survey(input.dtype)
+        self._part = part_of(layer, survey, self._features)
+        self._tensors = tuple(survey.tensors)
+        glance = Glance.at(*survey.cells, beside=survey.layers, owner=layer)
         if glance is None:
             raise CellError("it holds what may change unseen")
-        self._layer, self._glance = ref(layer), glance
+        self._glance = glance
         self._kinds = self._kinds_now()
         self._batch_first = layer.batch_first
 
     def holds(self, layer: Layer, input: Any) -> bool:
-        """Whether a call of this input is like those, and the layer this one, as it was."""
+        """Whether a call of this input is like those, and the layer as it was."""
         return (
             _is_plain(input)
             and input.size(2) == self._features
             and input.dtype == self._dtype
             and backends.resolve("auto") is backends.BACKENDS["auto"]  # nothing stands in for all
-            and self._layer() is layer
-            and self._glance.is_unchanged()
+            and self._glance.is_unchanged(layer)
             and self._kinds_now() == self._kinds
         )
 
@@ -89,13 +89,13 @@ class Repeat:
 
     def _kinds_now(self) -> list[tuple[type, torch.Size, torch.dtype, bool]]:
         """What may become another without the tensor becoming another."""
-        return [(type(t), t.shape, t.dtype, t.is_cpu) for t in self._part.tensors]
+        return [(type(t), t.shape, t.dtype, t.is_cpu) for t in self._tensors]
 
 
 class Known:
     """What is known of a layer: how its last call is repeated, if that can be done.
 
-    It belongs to the layer, so that what it holds goes with the layer. A copy knows nothing.
+    It belongs to the layer, and holds neither the layer nor its `__dict__`: so all goes at once.
     """
 
     __slots__ = ("_in_vain", "_repeat")
@@ -103,9 +103,6 @@ class Known:
     def __init__(self) -> None:
         self._repeat: Repeat | None = None
         self._in_vain = 0  # how many were made since one was of use
-
-    def __reduce__(self) -> tuple[type[Known], tuple[()]]:
-        return Known, ()
 
     def __call__(self, layer: Layer, input: Any, state: Any, reset: Any) -> Any:
         """What a plain call gives, or None: then it is to be made as if it were the first."""

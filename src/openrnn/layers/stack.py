@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from openrnn.cells.arguments import check_probability
 from openrnn.errors import ArgumentError
 from openrnn.layers.hooks import part_inside, scan_inside
 from openrnn.layers.layer import Layer, Scanned, check_bool, share
-from openrnn.layers.parts import Chain, Part
+from openrnn.layers.parts import Chain, Part, Survey
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stream import Link
 from openrnn.sequence import Sequence
@@ -130,15 +129,16 @@ class Stack(Layer):
             states.append(of_steps)
         return Scanned(sequence, tuple(final), tuple(states) if every else None)
 
-    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    def part(self, survey: Survey, features: int, parameters: Any = None) -> Part:
+        survey.add(self)
         parts = []
         layers: tuple[Any, ...] = tuple(self.layers)
         lent = (None,) * len(layers) if parameters is None else parameters
         for layer, own in zip(layers, lent, strict=True):
-            parts.append(part_inside(layer, features, dtype, own))
+            parts.append(part_inside(layer, survey, features, own))
             features = parts[-1].features
         dropout = self.dropout if self.training else 0.0
-        return Chain(self, parts, dropout=dropout, residual=self.residual)
+        return Chain(parts, dropout=dropout, residual=self.residual)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         if self.dropout > 0 and self.training:

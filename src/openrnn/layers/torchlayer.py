@@ -12,7 +12,7 @@ from openrnn.backends.backend import States, Stepper
 from openrnn.errors import CellError, ShapeError
 from openrnn.layers.hooks import has_hooks
 from openrnn.layers.layer import Layer, Scanned
-from openrnn.layers.parts import Joined, Part
+from openrnn.layers.parts import Joined, Part, Survey
 from openrnn.layers.recurrent import Recurrent
 from openrnn.layers.stack import Stack
 from openrnn.layers.stream import Link, is_default
@@ -111,15 +111,16 @@ class TorchLayer(Layer):
         layer = next(iter(self.stack.layers))
         return layer if type(layer) is Recurrent and not has_hooks(layer) else None
 
-    def part(self, features: int, dtype: torch.dtype, parameters: Any = None) -> Part:
+    def part(self, survey: Survey, features: int, parameters: Any = None) -> Part:
+        survey.add(self)
         if self.learn_initial_state:
             raise CellError("its initial state is made at each call")
         lent = parameters or self.lend(drop=self.training)
         if (alone := self._lone_layer()) is not None:
-            return alone.part(features, dtype, lent[0]).of_torch(self)
+            return alone.part(survey, features, lent[0]).of_torch()
         count = self.num_layers * (2 if self.bidirectional else 1)
         shapes = [(count, size) for size in self._state_sizes().values()]
-        return Joined(self, self.stack.part(features, dtype, lent), dtype, shapes)
+        return Joined(self, self.stack.part(survey, features, lent), survey.dtype, shapes)
 
     def link(self, like: Tensor, parameters: Any = None) -> Link | None:
         link = self.stack.link(like, parameters or self.lend())

@@ -31,7 +31,11 @@ class Glance:
 
     @classmethod
     def at(
-        cls, *modules: nn.Module, classes: bool = True, beside: Iterable[nn.Module] = ()
+        cls,
+        *modules: nn.Module,
+        classes: bool = True,
+        beside: Iterable[nn.Module] = (),
+        owner: nn.Module | None = None,
     ) -> Glance | None:
         """A glance at modules, or None if they hold what may change unseen.
 
@@ -39,6 +43,8 @@ class Glance:
             modules: the modules.
             classes: and at their classes, whose methods may be replaced.
             beside: modules that are looked at as well, but not their classes.
+            owner: that of these which the glance belongs to, if one does: it is given again when
+                that is looked at once more, and is not kept alive.
         """
         glance = cls()
         parts = (part for whole in (*modules, *beside) for part in whole.modules())
@@ -46,7 +52,10 @@ class Glance:
             for name, value in part.__dict__.items():
                 if name != "_modules" and not glance._look(value):
                     return None
-            glance._note(part.__dict__.values())
+            if part is owner:
+                glance._held[:0] = part.__dict__.values()
+            else:
+                glance._note(part.__dict__.values())
             glance._note(part._modules.values())
         if not classes:
             return glance
@@ -56,10 +65,12 @@ class Glance:
                 glance._note(vars(kind).values())
         return glance
 
-    def is_unchanged(self) -> bool:
+    def is_unchanged(self, owner: nn.Module | None = None) -> bool:
         # What was added or taken away shifts the rest, up to the end, which is there once.
-        held = map(is_, chain.from_iterable(self._contents), self._held)
-        return not any(self._empty) and all(held)
+        contents = chain.from_iterable(self._contents)
+        if owner is not None:
+            contents = chain(owner.__dict__.values(), contents)
+        return not any(self._empty) and all(map(is_, contents, self._held))
 
     def _note(self, contents: Collection[Any]) -> None:
         """Takes a container, or a view of one, that can be looked at again."""
