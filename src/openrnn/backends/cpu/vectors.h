@@ -186,7 +186,8 @@ INLINE vec scale(vec x, vec n) {
 // 1.5 * 2^digits: added to it, a number is rounded to a whole one, which then is in its last bits.
 constexpr real kMagic = sizeof(real) == 4 ? real(12582912.0) : real(6755399441055744.0);
 
-// x = n ln 2 + r with |r| <= ln 2 / 2: gives kMagic + n, and e^r - 1 by its Taylor series.
+// x = n ln 2 + r with |r| <= ln 2 / 2: gives kMagic + n, and e^r - 1 = r + r^2 p(r): in float by the p
+// whose largest error is least, 3e-9 of e^r (Remez), in double by the Taylor series.
 INLINE vec reduced_expm1(vec x, vec* shifted) {
   constexpr bool single = sizeof(real) == 4;
   *shifted = x * real(1.4426950408889634) + kMagic;
@@ -197,7 +198,11 @@ INLINE vec reduced_expm1(vec x, vec* shifted) {
   vec r = (x - n * high) - n * low;
   vec p;
   if (single) {
-    p = splat(real(1.0 / 5040));
+    p = splat(real(0.00138145401768));
+    p = p * r + real(0.00836874510894);
+    p = p * r + real(0.0416683907835);
+    p = p * r + real(0.16666520399);
+    p = p * r + real(0.499999934321);
   } else {
     p = splat(real(1.0 / 6227020800.0));
     p = p * r + real(1.0 / 479001600);
@@ -206,12 +211,12 @@ INLINE vec reduced_expm1(vec x, vec* shifted) {
     p = p * r + real(1.0 / 362880);
     p = p * r + real(1.0 / 40320);
     p = p * r + real(1.0 / 5040);
+    p = p * r + real(1.0 / 720);
+    p = p * r + real(1.0 / 120);
+    p = p * r + real(1.0 / 24);
+    p = p * r + real(1.0 / 6);
+    p = p * r + real(1.0 / 2);
   }
-  p = p * r + real(1.0 / 720);
-  p = p * r + real(1.0 / 120);
-  p = p * r + real(1.0 / 24);
-  p = p * r + real(1.0 / 6);
-  p = p * r + real(1.0 / 2);
   return p * r * r + r;
 }
 
