@@ -86,9 +86,9 @@ class Steps:
     def last_rows(self, reverse: bool) -> Tensor:
         """The row, among all, of each sequence's last step in the order of the loop."""
         if reverse:
-            return torch.arange(self.sizes[0])
-        counts = torch.tensor(self.sizes)
-        rows = torch.arange(self.sizes[0])
+            return torch.arange(self.sizes[0], device="cpu")
+        counts = torch.tensor(self.sizes, device="cpu")
+        rows = torch.arange(self.sizes[0], device="cpu")
         lengths = len(self.sizes) - torch.searchsorted(counts.flip(0), rows, right=True)
         offsets = counts.cumsum(0) - counts
         return offsets[lengths - 1] + rows
@@ -167,7 +167,7 @@ class Ragged:
         """The data, with zeros where no step is."""
         if not self.between:
             return data
-        there = torch.zeros(data.size(0), 1, dtype=torch.bool)
+        there = torch.zeros(data.size(0), 1, dtype=torch.bool, device="cpu")
         there[self.rows] = True
         return torch.where(there.to(data.device), data, 0)
 

@@ -148,7 +148,7 @@ class Sequence:
             reset = reset.cpu()
             if input.sorted_indices is not None:
                 reset = reset.index_select(1, input.sorted_indices.cpu())
-            there = torch.arange(shape[1]) < sizes.unsqueeze(1)
+            there = torch.arange(shape[1], device="cpu") < sizes.unsqueeze(1)
             resets = reset[there].to(input.data.device)
         return cls(input.data, shape, ragged, resets, input)
 
@@ -317,7 +317,7 @@ def check_lengths(lengths: Any, count: int | None, owner: str) -> Tensor:
     try:
         if isinstance(lengths, bool):
             raise TypeError("bool is no number of steps")
-        read = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths)
+        read = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentTypeError(
             f"{owner}: expected lengths to be a Tensor of integers, "

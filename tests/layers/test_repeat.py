@@ -328,6 +328,23 @@ def test_a_class_of_the_users_is_called() -> None:
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_method_of_its_own_is_called(inside: bool) -> None:
+    layer = openrnn.Stack([openrnn.LSTM(5, 6)]) if inside else openrnn.LSTM(5, 6, 2)
+    check(layer)
+    before = layer(x)[0]
+    part: Any = layer.layers[0] if inside else layer
+    scan = part.scan
+
+    def doubled(*args: Any, **options: Any) -> Any:
+        found = scan(*args, **options)
+        return found._replace(output=found.output.with_data(2 * found.output.data))
+
+    part.scan = doubled
+    for _ in range(3):
+        torch.testing.assert_close(layer(x)[0], 2 * before)
+
+
 def test_a_method_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = openrnn.Recurrent(Own())
     check(layer)

@@ -289,9 +289,12 @@ class Joined:
 
 
 def part_of(layer: Layer, survey: Survey, features: int, parameters: Any = None) -> Part:
-    """See `Layer.part`; a class of the user's may do otherwise than ours."""
-    if type(layer).__module__.partition(".")[0] != __name__.partition(".")[0]:
+    """See `Layer.part`; a class of the user's may do otherwise than ours, and so may a method."""
+    kind = type(layer)
+    if kind.__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise CellError("its class is not one of ours")
+    if any(callable(getattr(kind, name, None)) for name in layer.__dict__):
+        raise CellError("a method of its own stands before that of its class")
     return layer.part(survey, features, parameters)
 
 

@@ -175,7 +175,7 @@ class Stream:
         steps = self._read(input)
         options: dict[str, Any] = {}
         if self._replaced is not None:
-            reset = torch.zeros(steps.shape[:2], dtype=torch.bool)
+            reset = torch.zeros(steps.shape[:2], dtype=torch.bool, device="cpu")
             reset[0] = self._replaced
             again = DEFAULT if self._given is None else self._given
             options = {"reset": self._time_first(reset), "reset_to": again}
@@ -254,10 +254,10 @@ class Stream:
         if isinstance(rows, (bool, str)):
             raise wrong
         try:
-            read = torch.as_tensor(rows).cpu()
+            read = torch.as_tensor(rows, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise wrong from error
-        mask = torch.zeros(count, dtype=torch.bool)
+        mask = torch.zeros(count, dtype=torch.bool, device="cpu")
         if read.numel() == 0:
             return mask
         if read.dtype == torch.bool:

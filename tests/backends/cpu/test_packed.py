@@ -36,9 +36,10 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
     seen: list[Tensor | None] = []
     run = packed.Packed.run
 
-    def spy(self: packed.Packed, words: Any) -> None:
-        run(self, words)
+    def spy(self: packed.Packed, words: Any) -> bool:
+        found = run(self, words)
         seen.append(self.weights)
+        return found
 
     monkeypatch.setattr(packed.Packed, "run", spy)
     return seen
@@ -97,14 +98,42 @@ def test_a_change_is_seen(name: str, change: str, used: list[Tensor | None]) -> 
     assert used[-1] is not before
 
 
+class Plain(nn.Module):
+    """Its weights are read as they lie, whatever their strides."""
+
+    input_size = hidden_size = SIZE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.u = (nn.Parameter(0.1 * torch.randn(SIZE, SIZE)) for _ in range(2))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(x @ self.w + h @ self.u)
+
+
 def test_the_same_numbers_as_another_matrix(used: list[Tensor | None]) -> None:
-    layer = openrnn.Recurrent(openrnn.RNNCell(SIZE, SIZE))
-    ready(layer)
-    before = used[-1]
-    weight = layer.cell.weight_hh
-    weight.data = weight.data.t()
-    check(layer)
-    assert used[-1] is not before
+    cell = Plain()
+    layer = ready(openrnn.Recurrent(cell))
+    for weight in (cell.w, cell.u):
+        for turn in (weight.data.t(), torch.randn(SIZE, SIZE, 2)[..., 0]):
+            before = used[-1]
+            weight.data = turn
+            check(layer)
+            assert used[-1] is not before
+            check(layer)
+
+
+def test_changes_that_might_cancel_out(used: list[Tensor | None]) -> None:
+    layer, input = openrnn.RNN(64, 64), torch.randn(4, 2, 64)
+    for _ in range(3):
+        layer(input)
+    numbers = layer.weight_hh_l0.data.view(-1)
+    for distance in (8, 16, 32, 64):  # of vectors, and of several of them
+        before = used[-1]
+        numbers.view(torch.int32)[2001] ^= 4
+        numbers[2001 + distance].neg_()
+        layer(input)
+        assert used[-1] is not before
 
 
 def test_each_number_counts(used: list[Tensor | None]) -> None:

@@ -89,7 +89,7 @@ def assemble(stages: Stages, states: tuple[str, ...]) -> tuple[Phases, Assembly,
 
 
 def _dtype(stages: Stages) -> torch.dtype:
-    """That of the states, or, where none is carried, of the first real result with rows."""
+    """That of the states, or, where none is carried, of what is real and has rows."""
     if stages.recurrence.outputs:
         dtype = stages.next_state(stages.carried[0]).dtype
         if dtype in HALF:
@@ -98,8 +98,8 @@ def _dtype(stages: Stages) -> torch.dtype:
             raise BackendError(f"a kernel computes in float32 or float64, not in {dtype}")
         return dtype
     for graph in (stages.inputs, stages.outputs):
-        for _, index in graph.outputs:
-            node = graph.nodes[index]
+        results = [graph.nodes[index] for _, index in graph.outputs]
+        for node in (*results, *(node for _, node in graph.inputs())):
             if node.dtype in REAL and batch_dim(node.shape) is not None:
                 return node.dtype
     return torch.float32

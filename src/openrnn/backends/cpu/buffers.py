@@ -95,5 +95,5 @@ if hasattr(os, "register_at_fork"):
 def empty(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """Memory for what no user sees, about to be written."""
     if rows * columns * dtype.itemsize < LARGE or not hasattr(mmap, "MAP_PRIVATE"):
-        return torch.empty(rows, columns, dtype=dtype)
+        return torch.empty(rows, columns, dtype=dtype, device="cpu")
     return _BUFFERS.empty(rows, columns, dtype)

@@ -211,7 +211,7 @@ class Kernel:
                 words[before] = _address(tensor, dtype, held)
             shape = (*steps.state_shape, columns)
             if not self._is_backward or known[INITIAL + name] is not None:
-                tensor = final[name] = torch.empty(shape, dtype=dtype)
+                tensor = final[name] = torch.empty(shape, dtype=dtype, device="cpu")
                 words[after] = tensor.data_ptr()
             if steps.resets is not None:
                 tensor = self._again(known[RESET + name], shape)
@@ -224,7 +224,7 @@ class Kernel:
                 if tensor is not None:
                     words[place] = _address(tensor, dtype, held)
         for place, pairs, label, shape in self._sums:
-            tensor = known[label] = torch.empty(shape, dtype=dtype)
+            tensor = known[label] = torch.empty(shape, dtype=dtype, device="cpu")
             words[place] = tensor.data_ptr()
             for wanted, there in pairs:
                 words[wanted] = words[there]
@@ -286,7 +286,7 @@ class Kernel:
         if given is None:  # zeros, which want no gradient
             return None
         if self._is_backward:
-            return torch.zeros(shape, dtype=self.dtype)
+            return torch.zeros(shape, dtype=self.dtype, device="cpu")
         plain: Tensor = _plain(given, self.dtype)
         return plain
 
@@ -322,7 +322,10 @@ class Standing:
             for place, label, kind, any_layout in kernel.wholes
         }
         self._states = [
-            {name: torch.zeros(rows, size, dtype=dtype) for *_, name, _, size in kernel.states}
+            {
+                name: torch.zeros(rows, size, dtype=dtype, device="cpu")
+                for *_, name, _, size in kernel.states
+            }
             for _ in range(2)
         ]
         self._held, self._kernel, self._made, self._output = wholes, kernel, made, output

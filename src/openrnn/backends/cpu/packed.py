@@ -78,7 +78,7 @@ class Packed:
             if initial is not None:
                 held.append(initial.contiguous())
                 words[before] = held[-1].data_ptr()
-            last = torch.empty((*steps.state_shape, size), dtype=dtype)
+            last = torch.empty((*steps.state_shape, size), dtype=dtype, device="cpu")
             words[after] = last.data_ptr()
             final.append(last)
         (self if self._pays(steps) else kernel).run(words)

@@ -729,8 +729,11 @@ struct FactorRows {
 bool packs_left(const OverRows& sum) { return sum.m >= sum.n; }
 
 const Factor& packed_of(const OverRows& sum) { return packs_left(sum) ? sum.left : sum.right; }
+int64_t packed_width(const OverRows& sum) { return packs_left(sum) ? sum.m : sum.n; }
 
-bool is_same(const Factor& a, const Factor& b) { return a.array == b.array && a.how == b.how; }
+bool is_same(const Factor& a, const Factor& b) {
+  return a.array == b.array && a.how == b.how && a.initial == b.initial && a.again == b.again;
+}
 
 // How many rows an array has that is read like that.
 int64_t rows_of(const Call& call, How how) {
@@ -754,7 +757,7 @@ void sum_array(const Call& call, const OverRows& sum) {
 void sum_products(const Call& call, const std::vector<const OverRows*>& products, real* sums) {
   const Factor& packed = packed_of(*products[0]);
   const int64_t rows = rows_of(call, packed.how);
-  const int64_t columns = packs_left(*products[0]) ? products[0]->m : products[0]->n;
+  const int64_t columns = packed_width(*products[0]);
   const FactorRows right(call, packed, rows, columns);
   std::vector<FactorRows> others;
   std::vector<Left> lefts;
@@ -788,15 +791,16 @@ void sum_all(const Call& call, const Kernel& kernel) {
   for (int64_t i = 0; i < kernel.sums; i++) {
     if (is_made[i] || call.over_rows[i].left.array == nullptr) continue;
     const Factor& packed = packed_of(call.over_rows[i]);
+    const int64_t width = packed_width(call.over_rows[i]);
     std::vector<const OverRows*> products;
     real* sums = nullptr;
     for (int64_t j = 0; j < kernel.sums; j++) {
       const OverRows& sum = call.over_rows[j];
       if (is_made[j]) continue;
       if (sum.left.array != nullptr) {
-        if (j < i || !is_same(packed_of(sum), packed)) continue;
+        if (j < i || packed_width(sum) != width || !is_same(packed_of(sum), packed)) continue;
         products.push_back(&sum), is_made[j] = true;
-      } else if (sums == nullptr && is_same(sum.right, packed)) {
+      } else if (sums == nullptr && sum.n == width && is_same(sum.right, packed)) {
         sums = sum.result, is_made[j] = true;
       }
     }
@@ -859,8 +863,9 @@ extern "C" int64_t packed_size_of(const Kernel* kernel) { return size_of_packed(
 
 extern "C" void pack_weights(const int64_t* words, const Kernel* kernel, real* packed) {
   const Call call = read_call(words, kernel);
-  weights_in(packed, call, *kernel, false);
+  // First: what another thread changes now is packed once more then.
   const uint64_t found = fingerprint_of(call, *kernel);
+  weights_in(packed, call, *kernel, false);
   std::memcpy(fingerprint_in(packed, *kernel), &found, sizeof found);
 }
 

@@ -76,7 +76,7 @@ def _entries() -> tuple[int, int]:
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory that is about to be written, of torch's own."""
-    tensor = torch.empty(shape, dtype=dtype)
+    tensor = torch.empty(shape, dtype=dtype, device="cpu")  # whatever the default is
     if tensor.nbytes >= LARGE:  # large pages are faster to get
         runtime(dtype).advise(tensor.data_ptr(), tensor.nbytes)
     return tensor
