@@ -50,7 +50,7 @@ DRIVER = r"""
 #include <vector>
 typedef int64_t word;
 extern "C" const char kernel[];
-extern "C" void run(const word*, const void*);
+extern "C" word run(const word*, const void*);
 static FILE *in, *out;
 template <class T> std::vector<T> read(word count) {
   std::vector<T> found(count);
@@ -113,7 +113,7 @@ class Recorder:
             self._sources[ctypes.addressof(ctypes.c_char.in_dll(library, "kernel"))] = source
         return library
 
-    def _keep(self, run: Callable[[int, int], None], address: int, kernel: int) -> None:
+    def _keep(self, run: Callable[[int, int], int], address: int, kernel: int) -> int:
         words, size = list(self._memory.pop(address)[1]), 0
         inside, starts = [0] * len(words), dict[int, int]()
         for place, word in enumerate(words):
@@ -127,13 +127,14 @@ class Recorder:
             return b"".join(ctypes.string_at(start, self._memory[start][0]) for start in starts)
 
         before = memory()
-        run(address, kernel)
+        has_run = run(address, kernel)
         given = array("q", [len(words), *words, *inside, size]).tobytes() + before
         ends = sorted({*itertools.compress(words, inside), size})
         arrays = [slice(*pair) for pair in itertools.pairwise(ends)]
         call = self.label, given, before, memory(), arrays
         self.calls[self._sources[kernel]].append(call)
         self._memory = {s: m for s, m in self._memory.items() if isinstance(m[1], array)}
+        return has_run
 
 
 class UserCell(cells.RNNCell):
