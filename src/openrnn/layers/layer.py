@@ -32,22 +32,11 @@ class Scanned(NamedTuple):
 class Layer(nn.Module, ABC):
     """A module over whole sequences: `output, state = layer(input, state)`."""
 
-    # Not in `__dict__`: what is known of the layer looks at that, and goes with the layer at once.
-    __slots__ = ("_repeats",)
-    _repeats: Known
     batch_first: bool
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__  # of a copy nothing is known
-
-    @property
-    def _known(self) -> Known:
-        """How its last call is repeated, if that can be done."""
-        try:
-            return self._repeats
-        except AttributeError:  # new, or a copy
-            self._repeats = Known()
-            return self._repeats
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = Known()
 
     def forward(
         self,

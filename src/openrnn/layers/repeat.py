@@ -8,6 +8,7 @@ on with after resets, and cells do all the work in kernels.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -43,20 +44,21 @@ class Repeat:
         survey = Survey(input.dtype)
         self._part = part_of(layer, survey, self._features)
         self._tensors = tuple(survey.tensors)
-        glance = Glance.at(*survey.cells, beside=survey.layers, owner=layer)
+        glance = Glance.at(*survey.cells, beside=survey.layers, owner=layer, owned="_known")
         if glance is None:
             raise CellError("it holds what may change unseen")
-        self._glance = glance
+        self._layer, self._glance = ref(layer), glance
         self._kinds = self._kinds_now()
         self._batch_first = layer.batch_first
 
     def holds(self, layer: Layer, input: Any) -> bool:
-        """Whether a call of this input is like those, and the layer as it was."""
+        """Whether a call of this input is like those, and the layer this one, as it was."""
         return (
             _is_plain(input)
             and input.size(2) == self._features
             and input.dtype == self._dtype
             and backends.resolve("auto") is backends.BACKENDS["auto"]  # nothing stands in for all
+            and self._layer() is layer
             and self._glance.is_unchanged(layer)
             and self._kinds_now() == self._kinds
         )
@@ -95,7 +97,8 @@ class Repeat:
 class Known:
     """What is known of a layer: how its last call is repeated, if that can be done.
 
-    It belongs to the layer, and holds neither the layer nor its `__dict__`: so all goes at once.
+    It belongs to the layer, and holds neither it nor its `__dict__`, so both go at once. A copy
+    knows nothing.
     """
 
     __slots__ = ("_in_vain", "_repeat")
@@ -103,6 +106,9 @@ class Known:
     def __init__(self) -> None:
         self._repeat: Repeat | None = None
         self._in_vain = 0  # how many were made since one was of use
+
+    def __reduce__(self) -> tuple[type[Known], tuple[()]]:
+        return Known, ()
 
     def __call__(self, layer: Layer, input: Any, state: Any, reset: Any) -> Any:
         """What a plain call gives, or None: then it is to be made as if it were the first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import fields, is_dataclass
-from itertools import chain
+from itertools import chain, compress
 from operator import is_
 from typing import Any
 
@@ -28,6 +28,7 @@ class Glance:
         self._contents: list[Iterable[Any]] = [_END]
         self._held: list[Any] = [*_END]  # what they held, one after the other
         self._empty: list[Any] = []  # containers that held nothing, most of them of hooks
+        self._of_owner: list[bool] = []  # for each attribute of the owner, whether it is looked at
 
     @classmethod
     def at(
@@ -36,6 +37,7 @@ class Glance:
         classes: bool = True,
         beside: Iterable[nn.Module] = (),
         owner: nn.Module | None = None,
+        owned: str = "",
     ) -> Glance | None:
         """A glance at modules, or None if they hold what may change unseen.
 
@@ -43,17 +45,20 @@ class Glance:
             modules: the modules.
             classes: and at their classes, whose methods may be replaced.
             beside: modules that are looked at as well, but not their classes.
-            owner: that of these which the glance belongs to, if one does: it is given again when
-                that is looked at once more, and is not kept alive.
+            owner: that of these which the glance belongs to, if one does. Neither it nor its
+                `__dict__` is kept alive: it is given again when it is looked at once more.
+            owned: the attribute of the owner by which it has the glance; it is not looked at.
         """
         glance = cls()
         parts = (part for whole in (*modules, *beside) for part in whole.modules())
         for part in dict.fromkeys(parts):
             for name, value in part.__dict__.items():
-                if name != "_modules" and not glance._look(value):
+                is_owned = part is owner and name == owned
+                if name != "_modules" and not is_owned and not glance._look(value):
                     return None
             if part is owner:
-                glance._held[:0] = part.__dict__.values()
+                glance._of_owner = [name != owned for name in part.__dict__]
+                glance._held[:0] = compress(part.__dict__.values(), glance._of_owner)
             else:
                 glance._note(part.__dict__.values())
             glance._note(part._modules.values())
@@ -69,7 +74,10 @@ class Glance:
         # What was added or taken away shifts the rest, up to the end, which is there once.
         contents = chain.from_iterable(self._contents)
         if owner is not None:
-            contents = chain(owner.__dict__.values(), contents)
+            own = owner.__dict__
+            if len(own) != len(self._of_owner):
+                return False
+            contents = chain(compress(own.values(), self._of_owner), contents)
         return not any(self._empty) and all(map(is_, contents, self._held))
 
     def _note(self, contents: Collection[Any]) -> None:
