@@ -185,7 +185,7 @@ class Target:
         self.folder, self.emulator = folder, EMULATOR if name == "aarch64" else []
         commands = [[*COMPILERS[name], f"-I{folder}"], [*AVX512, f"-I{HEADERS}"]]
         self.commands = commands[: 1 + (name == "wide")]
-        for file in ("vectors.h", "runtime.cpp"):
+        for file in ("vectors.h", "fingerprint.h", "runtime.cpp"):
             text = (HEADERS / file).read_text(encoding="utf-8")
             if name == "wide":  # its choices, but no instruction: those are behind #ifdef
                 text = text.replace("defined(__AVX512F__)", "1").replace('asm("" : "+v"(v));', "")
