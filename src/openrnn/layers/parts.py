@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openrnn.autograd import Wanted, call
+from openrnn.autograd import Wanted
+from openrnn.autograd import call as differentiable
 from openrnn.backends import cpu, staged
 from openrnn.backends.memory import check_memory
 from openrnn.binding import Parameters, is_parametrized
@@ -163,16 +164,17 @@ class CellPart:
         call.turns.append((inputs, prepared))
         return any(all_wanted)
 
-    def run(self, call_: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
+    def run(self, call: Call, turns: Iterator[_Turn], data: Tensor) -> tuple[Tensor, Any]:
         inputs, prepared = next(turns)
-        steps = like_steps(call_.steps, call_.batch, (*self._lead, call_.batch))
-        resets, kernel = call_.resets, prepared.forward
+        steps = like_steps(call.steps, call.batch, (*self._lead, call.batch))
+        resets, kernel = call.resets, prepared.forward
         if resets is None and type(kernel) is cpu.Packed and kernel.is_plain:
             output, final = kernel.plain([data, *inputs], steps, reverse=self._reverse)
             return output, self._spec.wrap(tuple(final))
         if resets is not None:
-            steps = steps.with_resets(loop_resets(resets, call_.batch) if self._reverse else resets)
-        output, *final = call(staged.Staged(prepared, steps, self._reverse), [data, *inputs])
+            steps = steps.with_resets(loop_resets(resets, call.batch) if self._reverse else resets)
+        runner = staged.Staged(prepared, steps, self._reverse)
+        output, *final = differentiable(runner, [data, *inputs])
         return output, self._spec.wrap(tuple(final))
 
     def _prepare(self, wanted: Wanted) -> staged.Prepared | None:
