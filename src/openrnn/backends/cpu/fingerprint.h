@@ -107,16 +107,13 @@ uint64_t fingerprint_of(const Call& call, const Kernel& kernel) {
     const Weight& weight = kernel.weight[w];
     if (weight.table != nullptr) continue;
     const bool is_int8 = weight.scale >= 0;
-    const int64_t* own = call.strides + 2 * weight.whole;
-    // Of int8, which is (columns, depth), the strides are in this order.
-    const int64_t depth_stride = weight.is_plain ? own[is_int8 ? 1 : 0] : weight.depth_stride;
-    const int64_t column_stride = weight.is_plain ? own[is_int8 ? 0 : 1] : weight.column_stride;
+    const Apart apart = apart_in(call, weight);
     const int64_t bytes = is_int8 ? 1 : sizeof(real);
-    found = stirred(stirred(found, uint64_t(depth_stride)), uint64_t(column_stride));
+    found = stirred(stirred(found, uint64_t(apart.depth)), uint64_t(apart.column));
     for (int64_t m = 0; m < weight.matrices; m++) {
       const int64_t offset = weight.offsets[m];
       const char* first = reinterpret_cast<const char*>(call.wholes[weight.whole]) + offset * bytes;
-      add(lines_of(first, bytes, weight.columns, weight.depth, column_stride, depth_stride));
+      add(lines_of(first, bytes, weight.columns, weight.depth, apart.column, apart.depth));
       if (!is_int8) continue;
       const float* scale = reinterpret_cast<const float*>(call.wholes[weight.scale]);
       const char* own_scale = reinterpret_cast<const char*>(scale + offset / weight.depth);

@@ -429,15 +429,14 @@ void int8_product(Member* member, int64_t rows, const real* left, int64_t row_st
 // Packs one matrix of a weight, which is (columns, depth), in parts that threads share.
 void pack_weight(const Call& call, const Weight& weight, int64_t matrix, const real* source,
                  real* packed, int64_t parts) {
-  const int64_t* own = call.strides + 2 * weight.whole;
+  const Apart apart = apart_in(call, weight);
   const int64_t offset = weight.offsets[matrix];
   const Int8Weight to(packed, weight.depth, weight.columns);
   const int8_t* from = reinterpret_cast<const int8_t*>(source) + offset;
   const float* scale =
       reinterpret_cast<const float*>(call.wholes[weight.scale]) + offset / weight.depth;
   parallel(call.pool, call.threads, parts, [&](int64_t part) {
-    pack_int8(to, from, weight.is_plain ? own[1] : weight.depth_stride,
-              weight.is_plain ? own[0] : weight.column_stride, scale, part, parts);
+    pack_int8(to, from, apart.depth, apart.column, scale, part, parts);
   });
 }
 

@@ -276,10 +276,15 @@ class Kernel:
     @property
     def is_plain(self) -> bool:
         """Whether it is one call of C++, which reads x and makes one array of rows, and states."""
-        more = (self._before, self._after, self._for_torch, self._sums, self._spread)
-        only_x = [(label, fold) for _, label, fold in self.reads] == [("input.x", None)]
+        folds = [fold for *_, fold in self.reads if fold is not None]
+        more = (self._before, self._after, self._for_torch, self._sums, self._spread, folds)
         makes_more = len(self.writes) > 1 or self.bundle or self.words.handed_on
-        return self.apart and only_x and not (any(more) or makes_more or self.stored_states)
+        return self.reads_only_x and not (any(more) or makes_more or self.stored_states)
+
+    @property
+    def reads_only_x(self) -> bool:
+        """Whether x is all that it reads by rows, and what it gives is in memory of its own."""
+        return self.apart and [label for _, label, _ in self.reads] == ["input.x"]
 
     def _again(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         """What a state becomes at a reset, or where the gradients of that are added up."""
@@ -308,9 +313,8 @@ class Standing:
 
     def __init__(self, kernel: Kernel, known: Given, like: Tensor, output: str) -> None:
         rows, dtype = like.size(0), kernel.dtype
-        only_x = [label for _, label, _ in kernel.reads] == ["input.x"]
         is_plain = not kernel.stored_states and like.dtype == dtype
-        if not kernel.apart or kernel._spread or not is_plain or not only_x:
+        if kernel._spread or not is_plain or not kernel.reads_only_x:
             raise BackendError("a step takes more than one call")
         held: dict[str, Any] = dict(known)
         for evaluate in kernel._before:

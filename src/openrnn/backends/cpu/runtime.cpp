@@ -397,6 +397,23 @@ void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
 }  // namespace
 }  // namespace openrnn
 
+namespace openrnn {
+namespace {
+
+// How far depths and columns of a weight's matrices are apart.
+struct Apart {
+  int64_t depth, column;
+};
+Apart apart_in(const Call& call, const Weight& weight) {
+  if (!weight.is_plain) return {weight.depth_stride, weight.column_stride};
+  const int64_t* own = call.strides + 2 * weight.whole;
+  if (weight.scale >= 0) return {own[1], own[0]};  // int8 is (columns, depth)
+  return {own[0], own[1]};
+}
+
+}  // namespace
+}  // namespace openrnn
+
 #if defined(OPENRNN_INT8)
 #include "int8.h"
 #else  // of a kernel that multiplies nothing in 8 bits: it takes a third of the time to compile
@@ -580,16 +597,14 @@ std::vector<const real*> weights_in(real* packed, const Call& call, const Kernel
   for (int64_t w = 0; w < kernel.weights; w++) {
     const Weight& weight = kernel.weight[w];
     const real* source = weight.table ? weight.table : call.wholes[weight.whole];
+    const Apart apart = apart_in(call, weight);
     weights[w] = packed;
     for (int64_t m = 0; m < weight.matrices; m++) {
-      const int64_t* own = call.strides + 2 * weight.whole;
       const int64_t parts = weight.depth * weight.columns < kToShare ? 1 : call.threads;
       if (!are_there && weight.scale < 0)
         parallel(call.pool, call.threads, parts, [&](int64_t part) {
-          const int64_t stride = weight.is_plain ? own[0] : weight.depth_stride;
-          pack(packed, {source + weight.offsets[m], stride, nullptr}, 0, 0,
-               weight.is_plain ? own[1] : weight.column_stride, weight.depth, weight.columns, part,
-               parts);
+          pack(packed, {source + weight.offsets[m], apart.depth, nullptr}, 0, 0, apart.column,
+               weight.depth, weight.columns, part, parts);
         });
       if (!are_there && weight.scale >= 0) pack_weight(call, weight, m, source, packed, parts);
       packed += size_of(weight);

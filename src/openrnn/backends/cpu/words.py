@@ -17,9 +17,9 @@ from openrnn.step.split import is_users, is_value
 
 # Of a call: steps, direction, threads and their pool, where the rows of the steps are told, where
 # packed weights go (0: to memory of the runtime's), whether they are there (1), or are unless the
-# weights have changed (2), resets, and whether
-# these are behind the steps; the order of the sequences, their number, the rows of the user's
-# arrays, and how far steps and sequences are apart there; 0 for none. Then come addresses.
+# weights have changed (2), resets, and whether these are behind the steps; the order of the
+# sequences, their number, the rows of the user's arrays, and how far steps and sequences are apart
+# there; 0 for none. Then come addresses.
 _HEADER, _THREADS, _POOL, PACKED, IS_PACKED = 16, 2, 3, 7, 8
 UNLESS_CHANGED = 2
 
