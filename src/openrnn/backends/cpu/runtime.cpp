@@ -4,6 +4,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__unix__)
+#include <unistd.h>
+#endif
 
 #include <cstdlib>
 #include <cstring>
@@ -156,15 +159,21 @@ INLINE void keep(vec& v) {
 }
 
 // Some rows times `Panels` panels of `Vectors` vectors, kept in registers from the first depth to the
-// last, and then written, added to `start` if there is one.
+// last, and then written, added to `start` if there is one. Meanwhile what is at `ahead` is brought
+// nearer, so many bytes of it at each depth.
 template <int Rows, int Panels, int Vectors>
 __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64_t depth_stride,
                                      const real* packed, int64_t panel_stride, int64_t depth,
                                      real* result, int64_t result_stride, int64_t columns,
-                                     const real* start, int64_t start_stride) {
+                                     const real* start, int64_t start_stride, const char* ahead,
+                                     int64_t ahead_bytes) {
   constexpr int width = Panels * Vectors;
   vec sums[Rows][width] = {};
   for (int64_t k = 0; k < depth; k++) {
+    if (Rows > 2) {  // of fewer rows, reading the weight is all there is to do
+      __builtin_prefetch(ahead + k * ahead_bytes, 0, 2);
+      __builtin_prefetch(ahead + k * ahead_bytes + 64, 0, 2);
+    }
     vec w[width];
 #pragma GCC unroll 16
     for (int p = 0; p < Panels; p++)
@@ -199,7 +208,7 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
 }
 
 typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, int64_t, real*, int64_t,
-                      int64_t, const real*, int64_t);
+                      int64_t, const real*, int64_t, const char*, int64_t);
 
 template <int Rows> INLINE Block block_of(int64_t vectors, int64_t panels) {
   constexpr int most = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;  // few rows take several panels at once
@@ -226,14 +235,21 @@ INLINE Block block_for(int64_t rows, int64_t vectors, int64_t panels) {
   __builtin_unreachable();
 }
 
-// Depths of a panel that fit the first cache, where it stays for all rows.
-constexpr int64_t kDeep = 256;
+// Depths of a panel that are taken together for all rows: 32 KB of it, where the first cache has room
+// for more than that. Else it would come from the second in any case, and more depths cost less.
+int64_t deep_panel() {
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  if (sysconf(_SC_LEVEL1_DCACHE_SIZE) >= 48 << 10) return 128;
+#endif
+  return 256;
+}
+const int64_t kDeep = deep_panel();
 
 // result (rows, columns) = left (rows, depth) times a packed weight, added to `start` if there is
-// one. A row stride of 0 says that left is packed, and no deeper than kDeep.
+// one, so many depths at a time. A row stride of 0 says that left is packed, these behind those.
 void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_stride,
               const real* packed, int64_t depth, real* result, int64_t result_stride,
-              int64_t columns, const real* start, int64_t start_stride) {
+              int64_t columns, const real* start, int64_t start_stride, int64_t together = kDeep) {
   const Groups groups(rows);
   const Panels panels(columns);
   const bool even = rows % groups.count == 0;
@@ -244,19 +260,25 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
     const bool several = last < panels.count && panels.width(last) == kPanelVectors;
     const int64_t taken = several ? at_once : 1;
     const int64_t width = least(columns - column, taken * vectors * kLanes);
-    for (int64_t k = 0; k == 0 || k < depth; k += kDeep) {
-      const real* panel_at = packed + k * vectors * kLanes;
+    for (int64_t k = 0; k == 0 || k < depth; k += together) {
+      const int64_t deep = least(together, depth - k), of_depth = vectors * kLanes;
+      const real* panel_at = packed + k * of_depth;
+      // What is behind these depths comes next: each group of rows asks for its share of it. A lone
+      // one waits for these themselves.
+      const bool is_lone = groups.count == 1;
+      const char* ahead = reinterpret_cast<const char*>(panel_at + (is_lone ? 0 : deep * of_depth));
+      const int64_t ahead_bytes = is_lone ? 0 : of_depth * int64_t(sizeof(real)) / groups.count;
       for (int64_t group = 0, row = 0; group < groups.count; group++) {
         const int64_t height = groups.height(group);
         real* to = result + row * result_stride + column;
         const real* begin = k > 0 ? to : start ? start + row * start_stride + column : nullptr;
-        const real* from = row_stride == 0 ? left + row * depth
+        const real* from = row_stride == 0 ? left + k * rows + row * deep
                                            : left + row * row_stride + k * depth_stride;
         block_for(height, vectors, taken)(
             from, row_stride == 0 ? 1 : row_stride, row_stride == 0 ? height : depth_stride,
-            panel_at, depth * vectors * kLanes, least(kDeep, depth - k), to, result_stride, width,
-            begin, k > 0 ? result_stride : start_stride);
-        row += height;
+            panel_at, depth * of_depth, deep, to, result_stride, width, begin,
+            k > 0 ? result_stride : start_stride, ahead, ahead_bytes);
+        row += height, ahead += deep * ahead_bytes;
       }
     }
     packed += depth * taken * vectors * kLanes;
@@ -496,12 +518,14 @@ struct Left {
 
 // The result of each left factor (rows, columns) = left (rows, depth) times right (depth, columns).
 //
-// Blocks of the depth and of the columns are packed so that a panel of `right` stays in the first
-// cache and a block of a left one in the second. Each thread has rows, or columns, of its own. Where
-// `sums` are wanted, of right over the depth, they are made of what was read to be packed.
+// Blocks of the depth and of the columns are packed so that a panel of `right` stays in the nearest
+// caches and a block of a left one in the second. Of many rows the result is large, and comes from far
+// for each block: so a block is deep then, and the result added up from pieces of it while it is near.
+// Each thread has rows, or columns, of its own. Where `sums` are wanted, of right over the depth, they
+// are made of what was read to be packed.
 void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Depths right,
             int64_t right_column, int64_t threads, Pool pool, real* sums = nullptr) {
-  constexpr int64_t kColumns = 64 * kPanel, kHigh = 24 * kRows;
+  constexpr int64_t kColumns = 16 * kPanel, kHigh = 24 * kRows, kDeepest = 768, kMany = 512;
   int64_t rows = 0;
   for (const Left& left : lefts) rows += left.rows;
   const bool by_rows = rows >= columns;
@@ -511,7 +535,8 @@ void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Dept
     const int64_t end = (by_rows ? rows : columns) * (part + 1) / parts;
     const int64_t column_end = by_rows ? columns : end;
     // Of a few hundred rows a sum in one piece would be less exact than a sum step by step is.
-    const int64_t deepest = depth < 4 * kDeep ? least(kDeep / 4, depth) : kDeep;
+    const int64_t piece = depth < 1024 ? 64 : kDeep;
+    const int64_t deepest = least(rows < kMany ? piece : kDeepest, depth);
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
     const bool sum = sums != nullptr && (!by_rows || part == 0);
     RowSums totals(sum ? columns : 0);
@@ -529,12 +554,14 @@ void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Dept
             const real* from = left.depths.at(k) + r * left.row_stride;
             int64_t row_stride = left.row_stride;
             if (left.depths.stride != 1 || left.depths.each != nullptr) {
-              pack_left(of_left.data, left.depths, k, r, left.row_stride, deep, high);
+              for (int64_t i = 0; i < deep; i += piece)
+                pack_left(of_left.data + i * high, left.depths, k + i, r, left.row_stride,
+                          least(piece, deep - i), high);
               from = of_left.data, row_stride = 0;
             }
             real* const to = left.result + r * columns + c;
             multiply(high, from, row_stride, left.depths.stride, of_right.data, deep, to, columns,
-                     width, k > 0 ? to : nullptr, columns);
+                     width, k > 0 ? to : nullptr, columns, piece);
           }
           before += left.rows;
         }
