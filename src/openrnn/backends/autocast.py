@@ -1,4 +1,4 @@
-"""torch.autocast on a CPU: a backend computes as without it, and gives its output in fewer bits."""
+"""torch.autocast: a backend computes as without it, and gives its output in fewer bits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from openrnn.backends.backend import Backend, Call, States
 
+_KINDS = ("cpu", "cuda", "mps", "xpu")  # torch refuses to be asked about any other
+
 
 def is_autocast(device: torch.device) -> bool:
-    return device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return device.type in _KINDS and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(run: Backend) -> Backend:
@@ -34,7 +36,7 @@ def without_autocast(run: Backend) -> Backend:
             state=converted(call.state),
             reset_to=converted(call.reset_to),
         )
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(data.device.type, enabled=False):
             return run(plain)
 
     return run_without
@@ -49,4 +51,6 @@ def _dtype_of(call: Call) -> torch.dtype:
 
 def lowered(output: Tensor) -> Tensor:
     """The output in autocast's dtype; the states stay as they are, to be carried on."""
-    return output if output.dtype == torch.float64 else output.to(torch.get_autocast_dtype("cpu"))
+    if output.dtype == torch.float64:
+        return output
+    return output.to(torch.get_autocast_dtype(output.device.type))
