@@ -192,19 +192,23 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
     // the same in every block.
     if (Rows * width == 1) keep(sums[0][0]);
   }
+  constexpr int most = width - 1;  // only the last vector may be a part
+  const Part rest = {columns - most * kLanes};
+  const bool is_full = rest.count == kLanes;
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; r++)
+  for (int r = 0; start != nullptr && r < Rows; r++, start += start_stride) {
 #pragma GCC unroll 16
-    for (int v = 0; v < width; v++) {
-      real* at = result + r * result_stride + v * kLanes;
-      const real* from = start ? start + r * start_stride + v * kLanes : nullptr;
-      const int64_t rest = columns - v * kLanes;
-      if (rest >= kLanes) {
-        store(Full{}, at, start ? load(Full{}, from) + sums[r][v] : sums[r][v]);
-      } else if (rest > 0) {
-        store(Part{rest}, at, start ? load(Part{rest}, from) + sums[r][v] : sums[r][v]);
-      }
-    }
+    for (int v = 0; v < most; v++) sums[r][v] = load(Full{}, start + v * kLanes) + sums[r][v];
+    const real* from = start + most * kLanes;
+    sums[r][most] = (is_full ? load(Full{}, from) : load(rest, from)) + sums[r][most];
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r++, result += result_stride) {
+#pragma GCC unroll 16
+    for (int v = 0; v < most; v++) store(Full{}, result + v * kLanes, sums[r][v]);
+    if (is_full) store(Full{}, result + most * kLanes, sums[r][most]);
+    else store(rest, result + most * kLanes, sums[r][most]);
+  }
 }
 
 typedef void (*Block)(const real*, int64_t, int64_t, const real*, int64_t, int64_t, real*, int64_t,
@@ -537,35 +541,45 @@ void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Dept
     // Of a few hundred rows a sum in one piece would be less exact than a sum step by step is.
     const int64_t piece = depth < 1024 ? 64 : kDeep;
     const int64_t deepest = least(rows < kMany ? piece : kDeepest, depth);
-    Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * kHigh);
+    const int64_t high_end = by_rows ? end - begin : rows;
+    Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * high_end);
     const bool sum = sums != nullptr && (!by_rows || part == 0);
     RowSums totals(sum ? columns : 0);
-    for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns)
-      for (int64_t k = 0; k < depth; k += deepest) {
-        const int64_t width = least(kColumns, column_end - c), deep = least(deepest, depth - k);
+    // Blocks of this thread's rows, and where they are packed, if they are not read where they lie.
+    auto each_block = [&](int64_t deep, auto take) {
+      int64_t before = 0;  // rows of the left factors before this one
+      real* at = of_left.data;
+      for (const Left& left : lefts) {
+        const int64_t first = by_rows && begin > before ? begin - before : 0;
+        const int64_t last = by_rows ? least(left.rows, end - before) : left.rows;
+        const bool is_packed = left.depths.stride != 1 || left.depths.each != nullptr;
+        for (int64_t r = first; r < last; r += kHigh) {
+          const int64_t high = least(kHigh, last - r);
+          take(left, r, high, is_packed ? at : nullptr);
+          at += high * deep;
+        }
+        before += left.rows;
+      }
+    };
+    for (int64_t k = 0; k < depth; k += deepest) {
+      const int64_t deep = least(deepest, depth - k);
+      each_block(deep, [&](const Left& left, int64_t r, int64_t high, real* to) {
+        for (int64_t i = 0; to != nullptr && i < deep; i += piece)
+          pack_left(to + i * high, left.depths, k + i, r, left.row_stride, least(piece, deep - i),
+                    high);
+      });
+      for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns) {
+        const int64_t width = least(kColumns, column_end - c);
         pack(of_right.data, right, k, c, right_column, deep, width);
         if (sum) totals.add(right, k, deep, c, width);
-        int64_t before = 0;  // rows of the left factors before this one
-        for (const Left& left : lefts) {
-          const int64_t first = by_rows && begin > before ? begin - before : 0;
-          const int64_t last = by_rows ? least(left.rows, end - before) : left.rows;
-          for (int64_t r = first; r < last; r += kHigh) {
-            const int64_t high = least(kHigh, last - r);
-            const real* from = left.depths.at(k) + r * left.row_stride;
-            int64_t row_stride = left.row_stride;
-            if (left.depths.stride != 1 || left.depths.each != nullptr) {
-              for (int64_t i = 0; i < deep; i += piece)
-                pack_left(of_left.data + i * high, left.depths, k + i, r, left.row_stride,
-                          least(piece, deep - i), high);
-              from = of_left.data, row_stride = 0;
-            }
-            real* const to = left.result + r * columns + c;
-            multiply(high, from, row_stride, left.depths.stride, of_right.data, deep, to, columns,
-                     width, k > 0 ? to : nullptr, columns, piece);
-          }
-          before += left.rows;
-        }
+        each_block(deep, [&](const Left& left, int64_t r, int64_t high, const real* packed) {
+          real* const to = left.result + r * columns + c;
+          multiply(high, packed ? packed : left.depths.at(k) + r * left.row_stride,
+                   packed ? 0 : left.row_stride, left.depths.stride, of_right.data, deep, to, columns,
+                   width, k > 0 ? to : nullptr, columns, piece);
+        });
       }
+    }
     if (sum) totals.write(sums, by_rows ? 0 : begin, column_end);
   });
 }
