@@ -172,7 +172,6 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
   for (int64_t k = 0; k < depth; k++) {
     if (Rows > 2) {  // of fewer rows, reading the weight is all there is to do
       __builtin_prefetch(ahead + k * ahead_bytes, 0, 2);
-      __builtin_prefetch(ahead + k * ahead_bytes + 64, 0, 2);
     }
     vec w[width];
 #pragma GCC unroll 16
@@ -525,6 +524,7 @@ struct Left {
 // Blocks of the depth and of the columns are packed so that a panel of `right` stays in the nearest
 // caches and a block of a left one in the second. Of many rows the result is large, and comes from far
 // for each block: so a block is deep then, and the result added up from pieces of it while it is near.
+// A left factor is packed when the first columns need it, and stays packed for the others.
 // Each thread has rows, or columns, of its own. Where `sums` are wanted, of right over the depth, they
 // are made of what was read to be packed.
 void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Depths right,
@@ -545,39 +545,33 @@ void matmul(const std::vector<Left>& lefts, int64_t depth, int64_t columns, Dept
     Memory of_right(deepest * (least(kColumns, column_end) + kPanel)), of_left(deepest * high_end);
     const bool sum = sums != nullptr && (!by_rows || part == 0);
     RowSums totals(sum ? columns : 0);
-    // Blocks of this thread's rows, and where they are packed, if they are not read where they lie.
-    auto each_block = [&](int64_t deep, auto take) {
-      int64_t before = 0;  // rows of the left factors before this one
-      real* at = of_left.data;
-      for (const Left& left : lefts) {
-        const int64_t first = by_rows && begin > before ? begin - before : 0;
-        const int64_t last = by_rows ? least(left.rows, end - before) : left.rows;
-        const bool is_packed = left.depths.stride != 1 || left.depths.each != nullptr;
-        for (int64_t r = first; r < last; r += kHigh) {
-          const int64_t high = least(kHigh, last - r);
-          take(left, r, high, is_packed ? at : nullptr);
-          at += high * deep;
-        }
-        before += left.rows;
-      }
-    };
     for (int64_t k = 0; k < depth; k += deepest) {
-      const int64_t deep = least(deepest, depth - k);
-      each_block(deep, [&](const Left& left, int64_t r, int64_t high, real* to) {
-        for (int64_t i = 0; to != nullptr && i < deep; i += piece)
-          pack_left(to + i * high, left.depths, k + i, r, left.row_stride, least(piece, deep - i),
-                    high);
-      });
-      for (int64_t c = by_rows ? 0 : begin; c < column_end; c += kColumns) {
+      const int64_t deep = least(deepest, depth - k), first_column = by_rows ? 0 : begin;
+      for (int64_t c = first_column; c < column_end; c += kColumns) {
         const int64_t width = least(kColumns, column_end - c);
         pack(of_right.data, right, k, c, right_column, deep, width);
         if (sum) totals.add(right, k, deep, c, width);
-        each_block(deep, [&](const Left& left, int64_t r, int64_t high, const real* packed) {
-          real* const to = left.result + r * columns + c;
-          multiply(high, packed ? packed : left.depths.at(k) + r * left.row_stride,
-                   packed ? 0 : left.row_stride, left.depths.stride, of_right.data, deep, to, columns,
-                   width, k > 0 ? to : nullptr, columns, piece);
-        });
+        int64_t before = 0;  // rows of the left factors before this one
+        real* packed = of_left.data;
+        for (const Left& left : lefts) {
+          const int64_t first = by_rows && begin > before ? begin - before : 0;
+          const int64_t last = by_rows ? least(left.rows, end - before) : left.rows;
+          const bool is_packed = left.depths.stride != 1 || left.depths.each != nullptr;
+          for (int64_t r = first; r < last; r += kHigh) {
+            const int64_t high = least(kHigh, last - r);
+            const real* from = left.depths.at(k) + r * left.row_stride;
+            if (is_packed) {
+              for (int64_t i = 0; i < deep && c == first_column; i += piece)
+                pack_left(packed + i * high, left.depths, k + i, r, left.row_stride,
+                          least(piece, deep - i), high);
+              from = packed, packed += high * deep;
+            }
+            real* const to = left.result + r * columns + c;
+            multiply(high, from, is_packed ? 0 : left.row_stride, left.depths.stride, of_right.data,
+                     deep, to, columns, width, k > 0 ? to : nullptr, columns, piece);
+          }
+          before += left.rows;
+        }
       }
     }
     if (sum) totals.write(sums, by_rows ? 0 : begin, column_end);
