@@ -170,9 +170,8 @@ __attribute__((noinline)) void block(const real* left, int64_t row_stride, int64
   constexpr int width = Panels * Vectors;
   vec sums[Rows][width] = {};
   for (int64_t k = 0; k < depth; k++) {
-    if (Rows > 2) {  // of fewer rows, reading the weight is all there is to do
-      __builtin_prefetch(ahead + k * ahead_bytes, 0, 2);
-    }
+    // Of fewer rows, reading the weight is all there is to do.
+    if (Rows > 2) __builtin_prefetch(ahead + k * ahead_bytes, 0, 2);
     vec w[width];
 #pragma GCC unroll 16
     for (int p = 0; p < Panels; p++)
