@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import openrnn
 from openrnn import Recurrent
 from openrnn.errors import BackendError
 from tests.cells.box import BOX, RANDOM
-from tests.contract.evaluate import assert_as_exact, evaluate
+from tests.contract.evaluate import Results, assert_as_exact, evaluate
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-GPU = torch.device("cuda", 0)
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTM": ("LSTM", {}),
     "LSTM, 2 layers, both directions": ("LSTM", {"num_layers": 2, "bidirectional": True}),
@@ -40,37 +40,34 @@ TIME: dict[str, dict[str, Any]] = {
 }
 
 
-class Moved(nn.Module):
-    """A module that computes on the GPU what comes from the CPU, and brings the results back."""
+class At(nn.Module):
+    """A module on a device, of what is on the CPU and comes back there."""
 
-    def __init__(self, module: nn.Module, **options: Any) -> None:
+    def __init__(self, device: torch.device, module: nn.Module, options: dict[str, Any]) -> None:
         super().__init__()
-        self.module, self.options = module, options
+        self.module = copy.deepcopy(module).to(device)
+        self.device, self.options = device, options
 
-    def forward(self, input: Any, state: Any = None) -> Any:
-        self.module.to(GPU)
-        output, *rest = to(self.module(to(input, GPU), to(state, GPU), **self.options), "cpu")
+    def forward(self, input: Any, state: Any) -> Any:
+        there = to(input, self.device), to(state, self.device)
+        output, *rest = to(self.module(*there, **self.options), CPU)
         return output, rest
 
 
-class Here(Moved):
-    def forward(self, input: Any, state: Any = None) -> Any:
-        output, *rest = self.module(input, state, **self.options)
-        return output, rest
-
-
-def to(value: Any, device: Any) -> Any:
-    if value is None or isinstance(value, Tensor):
-        return value if value is None else value.to(device)
-    if hasattr(value, "batch_sizes"):
+def to(value: Any, device: torch.device) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, (Tensor, PackedSequence)):
         return value.to(device)
     return tuple(to(item, device) for item in value)
 
 
-def on_gpu(module: nn.Module, input: Any, state: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What `evaluate` says, with gradients of parameters that were moved while it ran."""
-    module = copy.deepcopy(module).to(GPU)
-    return {name: t.cpu() for name, t in evaluate(module, input, state, dtype).items()}
+def results(
+    device: torch.device, module: nn.Module, input: Any, dtype: torch.dtype, **options: Any
+) -> Results:
+    """What `evaluate` says of the module on that device, on the CPU."""
+    found = evaluate(At(device, module, options), input, None, dtype)
+    return {name: tensor.cpu() for name, tensor in found.items()}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -82,10 +79,9 @@ def test_a_layer_is_torchs(name: str, packed: bool) -> None:
     sequences: Any = x
     if packed:
         sequences = pack_padded_sequence(x, [7, 3, 2, 1])
-    truth = evaluate(Here(peer), sequences, None, torch.float64)
+    truth = results(CPU, peer, sequences, torch.float64)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        theirs = on_gpu(Moved(peer), sequences, None, torch.float32)
-        found = on_gpu(Moved(ours), sequences, None, torch.float32)
+        theirs, found = (results(GPU, m, sequences, torch.float32) for m in (peer, ours))
     assert_as_exact(found, theirs, truth, torch.float32)
 
 
@@ -94,9 +90,9 @@ def test_a_layer_is_torchs(name: str, packed: bool) -> None:
 @pytest.mark.parametrize("time", TIME)
 def test_a_cell_is_as_on_the_cpu(name: str, backend: str, time: str) -> None:
     layer = Recurrent(BOX[name](5, 6), backend="eager")
-    expected = evaluate(Here(layer, **TIME[time]), x, None, torch.float64)
+    expected = results(CPU, layer, x, torch.float64, **TIME[time])
     layer.backend = backend
-    found = on_gpu(Moved(layer, **TIME[time]), x, None, torch.float64)
+    found = results(GPU, layer, x, torch.float64, **TIME[time])
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, msg=lambda m, key=key: f"{key}: {m}")
@@ -135,8 +131,7 @@ def test_a_layer_moves_between_devices(call: str, num_layers: int) -> None:
 
 
 def test_a_stack() -> None:
-    cells = [openrnn.LSTMCell(5, 8), openrnn.GRUCell(8, 3)]
-    stack = openrnn.Stack(cells, residual=False).double()
+    stack = openrnn.Stack([openrnn.LSTMCell(5, 8), openrnn.GRUCell(8, 3)]).double()
     expected = stack(x.double())[0]
     found = stack.to(GPU)(x.double().to(GPU))[0]
     torch.testing.assert_close(found.cpu(), expected)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from openrnn.backends.backend import Backend, Call, States
 
-_KINDS = ("cpu", "cuda", "mps", "xpu")  # torch refuses to be asked about any other
+# torch refuses to be asked of some devices, and torch.compile cannot read which.
+_KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 def is_autocast(device: torch.device) -> bool:

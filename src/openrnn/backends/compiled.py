@@ -39,10 +39,10 @@ def _run(name: str, call: Call) -> tuple[States, States]:
     is_refused = sequence.ragged is not None or torch.is_autocast_enabled(x.device.type)
     if is_refused or is_transformed() or (name == "auto" and x.device.type != "cpu"):
         return eager.run(call)
-    constants = [
-        (place, _same(_attribute(cell, place), own)) for place, own in constants_of(id(cell))
-    ]
-    names = names_of(id(cell), tuple(lent))
+    cell_id = id(cell)
+    fixed = constants_of(cell_id)
+    constants = [(place, _same(_attribute(cell, place), own)) for place, own in fixed]
+    names = names_of(cell_id, tuple(lent))
     tensors = [lent[own] if own in lent else _attribute(cell, own) for own in names]
     begin = list(state or ())  # none at all for zeros
     again = list(() if resets is None else reset_to or ())
@@ -56,15 +56,8 @@ def _run(name: str, call: Call) -> tuple[States, States]:
     engine = "reference" if name == "reference" else "cpu"
     kinds = [(own, tuple(t.shape), t.dtype) for own, t in zip(names, tensors, strict=True)]
     graph, reason = graph_of(
-        *(
-            id(cell),
-            tuple(constants),
-            engine,
-            tuple(kinds),
-            _fixed(x.size(-1)),
-            x.dtype,
-            str(x.device),
-        ),
+        *(cell_id, tuple(constants), engine, tuple(kinds)),
+        *(_fixed(x.size(-1)), x.dtype, str(x.device)),
         *((spec.names, spec.sizes, spec.single), tuple(wanted), every),
     )
     if reason:
@@ -107,9 +100,9 @@ def _attribute(cell: nn.Module, place: str) -> Any:
 # Older releases of torch give such a function no module, but numbers: so it is told the cell's id.
 
 
-def _at(place: int) -> Any:
-    """The object of that id, which the caller holds."""
-    return ctypes.cast(place, ctypes.py_object).value
+def _cell_of(cell_id: int) -> Any:
+    """The cell of that id, which the caller holds."""
+    return ctypes.cast(cell_id, ctypes.py_object).value
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -121,34 +114,34 @@ def is_transformed() -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def constants_of(cell: int) -> tuple[tuple[str, Any], ...]:
+def constants_of(cell_id: int) -> tuple[tuple[str, Any], ...]:
     """Numbers and words that the cell, and modules inside it, have as attributes, by place."""
     machinery = nn.Module().__dict__.keys() - {"training"}
     return tuple(
         (f"{place}.{name}" if place else name, value)
-        for place, part in _at(cell).named_modules()
+        for place, part in _cell_of(cell_id).named_modules()
         for name, value in part.__dict__.items()
         if isinstance(value, _CONSTANT) and name not in machinery and value == value
     )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _spec_of(cell: int, input_size: int, dtype: torch.dtype) -> tuple[Any, ...]:
+def _spec_of(cell_id: int, input_size: int, dtype: torch.dtype) -> tuple[Any, ...]:
     with aside():
-        spec = state_spec(_at(cell), torch.empty(1, input_size, dtype=dtype))
+        spec = state_spec(_cell_of(cell_id), torch.empty(1, input_size, dtype=dtype))
     return spec.names, spec.sizes, spec.single
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def names_of(cell: int, lent: Names) -> Names:
+def names_of(cell_id: int, lent: Names) -> Names:
     """The tensors that the cell reads, by dotted name."""
     with aside():
-        return tuple(dict.fromkeys((*tensors_aside(_at(cell)), *lent)))
+        return tuple(dict.fromkeys((*tensors_aside(_cell_of(cell_id)), *lent)))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def graph_of(
-    cell: int,
+    cell_id: int,
     constants: tuple[tuple[str, Any], ...],
     engine: str,
     kinds: Kinds,
@@ -165,7 +158,7 @@ def graph_of(
     """
     with aside():
         tensors = {name: torch.empty(shape, dtype=of, device="meta") for name, shape, of in kinds}
-        there = sandbox(_at(cell))
+        there = sandbox(_cell_of(cell_id))
         for place, value in constants:
             module, _, own = place.rpartition(".")
             setattr(there.get_submodule(module), own, value)

@@ -265,11 +265,11 @@ void multiply(int64_t rows, const real* left, int64_t row_stride, int64_t depth_
     for (int64_t k = 0; k == 0 || k < depth; k += together) {
       const int64_t deep = least(together, depth - k), of_depth = vectors * kLanes;
       const real* panel_at = packed + k * of_depth;
-      // What is behind these depths comes next: each group of rows asks for its share of it. A lone
-      // one waits for these themselves.
-      const bool is_lone = groups.count == 1;
-      const char* ahead = reinterpret_cast<const char*>(panel_at + (is_lone ? 0 : deep * of_depth));
-      const int64_t ahead_bytes = is_lone ? 0 : of_depth * int64_t(sizeof(real)) / groups.count;
+      // What is behind these depths comes next: each group of rows asks for its share of it, but not a
+      // lone one, which waits for these depths themselves.
+      const char* ahead = reinterpret_cast<const char*>(panel_at + deep * of_depth);
+      const int64_t bytes = of_depth * sizeof(real);
+      const int64_t ahead_bytes = groups.count == 1 ? 0 : bytes / groups.count;
       for (int64_t group = 0, row = 0; group < groups.count; group++) {
         const int64_t height = groups.height(group);
         real* to = result + row * result_stride + column;
@@ -417,12 +417,6 @@ void product(Member* member, int64_t rows, const real* left, int64_t row_stride,
   if (member == nullptr) part(0, columns);
   else share_product(member, rows, result, result_stride, columns, kLanes, part);
 }
-
-}  // namespace
-}  // namespace openrnn
-
-namespace openrnn {
-namespace {
 
 // How far depths and columns of a weight's matrices are apart.
 struct Apart {
